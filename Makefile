@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Everything built goes under build/. `make` builds, `make demo` shows the main job, `make check` passes the tests;
+# `make help` names the rest. Sources are found by wildcard, so a new file needs no line here.
+# FLAVOUR=asan|tsan|debug|fuzz builds a second tree under build/FLAVOUR with the same rules. A change of compiler or
+# flags rebuilds the tree, a change of a header what includes it.
+
+VERSION := 0.1.0
+SOVERSION := 0
+
+FLAVOUR ?=
+B := build$(if $(FLAVOUR),/$(FLAVOUR))
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+ifeq ($(origin CC),default)
+CC := $(if $(filter fuzz,$(FLAVOUR)),clang,gcc)
+endif
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+CFLAGS ?= -O2 -g
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -DIMG_DEBUG
+CFLAGS_asan := $(SANITIZE) -fsanitize=address,undefined
+CFLAGS_tsan := $(SANITIZE) -fsanitize=thread
+CFLAGS_fuzz := $(SANITIZE) -fsanitize=fuzzer-no-link,address,undefined
+CFLAGS_debug := -O1 -g -DIMG_DEBUG
+FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSION)"' -pthread -Iinclude $(WARN) \
+        $(if $(FLAVOUR),$(CFLAGS_$(FLAVOUR)),$(CFLAGS)) $(CPPFLAGS)
+LIBS := -lzstd -lz -pthread
+TOOL_LIBS := -ljansson
+
+LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
+CMD_SRC := $(sort $(wildcard cmd/*.c))
+
+objects = $(patsubst %.c,$B/obj/%.o,$1)
+LIB_OBJ := $(call objects,$(LIB_SRC))
+CMD_OBJ := $(call objects,$(CMD_SRC))
+
+all: $B/libimg.a $B/libimg.so $B/img
+
+$B/obj/libimg/%.o: libimg/%.c $B/flags
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -fPIC -fvisibility=hidden -Ilibimg -MMD -MP -c $< -o $@
+$B/obj/cmd/%.o: cmd/%.c $B/flags
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+$B/obj/%.o: %.c $B/flags
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -Ilibimg -Itests -MMD -MP -c $< -o $@
+
+$B/libimg.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$B/libimg.so: $(LIB_OBJ)
+	$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F).$(SOVERSION) $^ $(LIBS) -o $@
+	@ln -sf $(@F) $@.$(SOVERSION)
+$B/img: $(CMD_OBJ) $B/libimg.a
+	$(CC) $(FLAGS) $(LDFLAGS) $^ $(LIBS) $(TOOL_LIBS) -o $@
+
+# The compiler and its flags, rewritten only when they change.
+$B/flags: FORCE
+	@mkdir -p $(@D)
+	@echo "$(CC) $(subst ",\",$(FLAGS))" | cmp -s - $@ || echo "$(CC) $(subst ",\",$(FLAGS))" > $@
+
+include mk/test.mk mk/fuzz.mk mk/install.mk
+
+-include $(shell find $B/obj -name '*.d' 2>/dev/null)
+
+# Installs what is missing first, so its parts are built by a second make: without -j on all cores.
+JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
+demo:
+	@scripts/deps build demo
+	@$(MAKE) --no-print-directory $(JOBS) all
+	@scripts/demo $B/img
+
+bench:
+	@scripts/deps build bench
+	@$(MAKE) --no-print-directory $(JOBS) all
+	@bench/run --img $B/img $(BENCH)
+
+lint:
+	@scripts/deps build lint
+	@scripts/lint
+
+model:
+	@scripts/deps model
+	@tests/spin/run $(MODEL)
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make            build build/img, build/libimg.a, build/libimg.so'
+	@echo 'make demo       the main job on a disk made of the files of this machine'
+	@echo 'make check      all tests (a sample of the model and crash tests); TESTS="tests/cli/info.t ..." runs some'
+	@echo 'make asan|tsan  the tests under AddressSanitizer and UBSan, or ThreadSanitizer'
+	@echo 'make soak       every seed of the model test            make crash  every power-cut state and every mutant'
+	@echo 'make model      the SPIN models of the protocol          make fuzz   every fuzz target for TIME=20 seconds'
+	@echo 'make bench      against qemu-img, in turn                make lint   format, static analysis, house rules'
+	@echo 'make install    DESTDIR= PREFIX=/usr/local               make uninstall, make clean'
+
+FORCE:
+.PHONY: all demo bench lint model clean help FORCE

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* img.h - disk images for KVM: open, read, write, map, check, create and copy raw and qcow2.
+ *
+ * The one header of libimg. Everything is in bytes unless a name says otherwise, every offset is a
+ * guest offset unless it says `host`. A call returns 0, or -errno with one complete sentence in *err
+ * (err may be NULL). There is no global state, no thread-local error, nothing is printed, no
+ * environment variable is read and no signal handler is installed.
+ *
+ * Threads: any number of threads may read, write, zero, discard, compress, map and flush one open
+ * image at once. Concurrent writes of overlapping ranges leave one of the two in each sector, as on
+ * a disk. Functions marked "exclusive" take care themselves that nothing else runs beside them and
+ * may be called from any thread; img_close must be the last call on its image.
+ *
+ * Names inside an image (its backing file and data file) are followed only to local regular files
+ * and block devices, never to anything with a protocol, and not at all with IMG_OPEN_NO_BACKING.
+ */
+#ifndef IMG_H
+#define IMG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define IMG_API __attribute__((visibility("default")))
+#define IMG_WARN_UNUSED __attribute__((warn_unused_result))
+
+/* An open image: its own file, its backing chain and its data file. */
+struct img;
+
+/* What went wrong, as one sentence without a trailing newline. `code` is the -errno returned. */
+struct img_error {
+    int code;
+    char text[1024];
+};
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+enum img_open_flags {
+    IMG_OPEN_WRITE = 1 << 0,       /* for reading and writing; without it the file is never changed */
+    IMG_OPEN_NO_BACKING = 1 << 1,  /* ignore the backing file: what it would give reads as zeroes */
+    IMG_OPEN_FORCE_SHARE = 1 << 2, /* read although another program writes; refused with WRITE */
+    IMG_OPEN_INFO = 1 << 3,        /* metadata only: neither backing nor data file is opened, no data */
+    IMG_OPEN_CHECK = 1 << 4,       /* for img_check: a dirty or corrupt image opens as it is, also to write */
+    IMG_OPEN_UNLOCKED = 1 << 5,    /* take no image locks (file systems without them) */
+};
+
+/* How data meets the host's page cache. The names and their meaning are QEMU's. */
+enum img_cache {
+    IMG_CACHE_WRITEBACK = 0,    /* page cache; durable after img_flush */
+    IMG_CACHE_WRITETHROUGH = 1, /* page cache; every write is durable when it returns */
+    IMG_CACHE_NONE = 2,         /* O_DIRECT; durable after img_flush */
+    IMG_CACHE_DIRECTSYNC = 3,   /* O_DIRECT; every write is durable when it returns */
+    IMG_CACHE_UNSAFE = 4,       /* page cache; img_flush does nothing, metadata is written at close */
+};
+
+struct img_open_options {
+    uint32_t flags; /* enum img_open_flags */
+    enum img_cache cache;
+    const char *format;      /* "raw", "qcow2", or NULL to probe. A probed raw image stays raw: a write that
+                                would turn its first sector into another format fails with -EPERM */
+    const char *snapshot;    /* id or name of an internal snapshot to show, read-only; NULL: the active state */
+    uint64_t l2_cache;       /* bytes of L2 metadata kept; 0: 32 MiB */
+    uint64_t refcount_cache; /* bytes of refcounts kept; 0: 8 MiB */
+};
+
+/* Opens the image at `path`, a regular file or block device; `options` may be NULL. On success *image
+ * is owned by the caller until img_close. Image locks are QEMU's: an image in use elsewhere gives
+ * -EAGAIN. A qcow2 image with the dirty bit that is opened for writing is repaired first.
+ * Errors: -EAGAIN locked, -EINVAL or -EUCLEAN bad metadata (the field and its value are named),
+ * -ENOTSUP unknown feature, -ELOOP backing chain too deep or circular, and those of open(2). */
+IMG_API int img_open(const char *path, const struct img_open_options *options, struct img **image,
+                     struct img_error *err) IMG_WARN_UNUSED;
+
+/* As img_open, on an open descriptor of a regular file or block device, which is duplicated. Names inside
+ * the image are relative to the working directory. */
+IMG_API int img_open_fd(int fd, const struct img_open_options *options, struct img **image,
+                        struct img_error *err) IMG_WARN_UNUSED;
+
+/* Opens the bytes [offset, offset + length) of an open image as an image of its own. `parent` must stay open
+ * longer. It may be written when the parent may. */
+IMG_API int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const struct img_open_options *options,
+                           struct img **image, struct img_error *err) IMG_WARN_UNUSED;
+
+/* Writes out what is pending as img_flush does, then frees the image whatever the result. Without
+ * IMG_OPEN_WRITE nothing is written. NULL is allowed. */
+IMG_API int img_close(struct img *image, struct img_error *err);
+
+/* ---- reading and writing -------------------------------------------------------------------- */
+
+/* Reads exactly the bytes of `iov` (niov <= IOV_MAX) from `offset`. A range past the end is -EINVAL. */
+IMG_API int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t offset,
+                       struct img_error *err) IMG_WARN_UNUSED;
+/* Writes exactly the bytes of `iov`; they are durable after the next img_flush (at once in the write-through
+ * modes). After an error the range may hold old or new bytes. -ENOSPC leaves the image writable. */
+IMG_API int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t offset,
+                        struct img_error *err) IMG_WARN_UNUSED;
+IMG_API int img_pread(struct img *image, void *buffer, size_t count, uint64_t offset,
+                      struct img_error *err) IMG_WARN_UNUSED;
+IMG_API int img_pwrite(struct img *image, const void *buffer, size_t count, uint64_t offset,
+                       struct img_error *err) IMG_WARN_UNUSED;
+
+/* Stores [offset, offset + count) compressed, cluster by cluster; a cluster that does not shrink is stored as
+ * it is. `offset` must be cluster aligned, and `count` too unless it ends at the end of the image.
+ * -ENOTSUP where the format has no compression. qcow2: "Compressed Clusters Descriptor". */
+IMG_API int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset,
+                                  struct img_error *err) IMG_WARN_UNUSED;
+
+/* When it returns 0, all that any thread had been told was written before the call survives a power cut.
+ * After a failed writeback (but for -ENOSPC of a metadata write) this and every later flush fails and writes
+ * are refused until the image is opened anew. */
+IMG_API int img_flush(struct img *image, struct img_error *err) IMG_WARN_UNUSED;
+
+enum img_zero_flags {
+    IMG_ZERO_MAY_UNMAP = 1 << 0, /* the host's space may be given back */
+};
+/* Makes the range read as zeroes, by metadata where that is possible. */
+IMG_API int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags,
+                             struct img_error *err) IMG_WARN_UNUSED;
+
+/* Says that the range is not needed. Whole clusters inside it (whole blocks of a raw file) then read as zeroes
+ * and their space is given back; the rest of the range is left as it was. qcow2 version 2 with a backing file
+ * cannot say "zeroes": there a discard does nothing. */
+IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) IMG_WARN_UNUSED;
+
+/* Holds back new requests of every thread and waits for the running ones: a point at which nothing moves.
+ * Calls may nest across threads. img_resume lets them go on. Do not read or write from the thread that drains. */
+IMG_API int img_drain(struct img *image, struct img_error *err);
+IMG_API void img_resume(struct img *image);
+
+/* ---- what is where ------------------------------------------------------------------------- */
+
+enum img_extent_flags {
+    IMG_EXTENT_PRESENT = 1 << 0,    /* some layer of the chain has it; else it is in none and reads as zeroes */
+    IMG_EXTENT_DATA = 1 << 1,       /* bytes are stored for it */
+    IMG_EXTENT_ZERO = 1 << 2,       /* reads as zeroes */
+    IMG_EXTENT_COMPRESSED = 1 << 3, /* stored compressed */
+    IMG_EXTENT_OFFSET = 1 << 4,     /* host_offset and file are valid */
+};
+
+struct img_extent {
+    uint64_t start, length; /* guest range */
+    uint64_t host_offset;   /* where its first byte lies in `file` */
+    const char *file;       /* owned by the image */
+    uint32_t depth;         /* layer: 0 is the image itself; if not PRESENT, the deepest layer asked */
+    uint32_t flags;         /* enum img_extent_flags */
+};
+
+/* Describes the longest uniform range that starts at `offset`, no longer than `length` (> 0, inside the image),
+ * merged over neighbouring clusters within a bounded amount of work: the next call may go on with the same kind.
+ * With `layer_only` the backing chain is not asked: what the image itself does not hold is not PRESENT. */
+IMG_API int img_map(struct img *image, uint64_t offset, uint64_t length, bool layer_only, struct img_extent *extent,
+                    struct img_error *err) IMG_WARN_UNUSED;
+
+IMG_API uint64_t img_size(const struct img *image);         /* virtual size */
+IMG_API uint64_t img_cluster_size(const struct img *image); /* allocation unit; 0: none (raw) */
+IMG_API const char *img_format(const struct img *image);    /* "raw" or "qcow2"; static */
+IMG_API bool img_has_backing(const struct img *image);      /* names a backing file, opened or not */
+IMG_API struct img *img_backing(struct img *image);         /* the open layer below, owned by `image`; NULL: none */
+
+struct img_snapshot_info {
+    const char *id, *name;
+    uint64_t vm_state_size; /* bytes */
+    uint64_t disk_size;     /* bytes; the active size where the table does not record it */
+    uint64_t date_ns;       /* since 1970 */
+    uint64_t vm_clock_ns;
+    uint64_t icount; /* UINT64_MAX: not recorded */
+};
+
+struct img_bitmap_info {
+    const char *name;
+    uint64_t granularity; /* bytes */
+    bool in_use, enabled; /* flag bits 0 and 1 of the bitmap directory */
+};
+
+/* All strings and arrays are owned by the image and stand until img_close, img_resize or img_check. */
+struct img_info {
+    const char *path, *format;
+    uint64_t virtual_size;
+    uint64_t disk_size;            /* bytes the host has allocated for the file itself */
+    uint64_t file_length;          /* bytes */
+    uint64_t cluster_size;         /* 0: raw */
+    const char *backing_file;      /* as written in the image; NULL: none */
+    const char *backing_format;    /* NULL: not recorded */
+    const char *full_backing_file; /* relative to the image's own folder resolved */
+    const char *data_file;         /* NULL: none */
+    bool encrypted, dirty, corrupt, lazy_refcounts, extended_l2, data_file_raw;
+    unsigned version; /* qcow2: 2 or 3 */
+    unsigned refcount_bits;
+    const char *compression; /* "zlib", "zstd" */
+    const char *encryption;  /* "aes", "luks"; NULL: none */
+    size_t nsnapshots, nbitmaps;
+    const struct img_snapshot_info *snapshots;
+    const struct img_bitmap_info *bitmaps;
+};
+IMG_API int img_info(struct img *image, struct img_info *info, struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- making and changing -------------------------------------------------------------------- */
+
+enum img_preallocation {
+    IMG_PREALLOCATION_OFF = 0,
+    IMG_PREALLOCATION_METADATA = 1, /* tables complete, clusters marked zero; the file is sparse */
+    IMG_PREALLOCATION_FALLOC = 2,   /* host space reserved by fallocate */
+    IMG_PREALLOCATION_FULL = 3,     /* zeroes written */
+};
+
+struct img_create_options {
+    const char *format; /* "raw" or "qcow2" */
+    uint64_t size;      /* virtual size, rounded up to 512; UINT64_MAX: the backing file's */
+    enum img_preallocation preallocation;
+    /* qcow2 only; 0 or NULL is the default in brackets */
+    unsigned version;        /* 2 or [3] */
+    uint64_t cluster_size;   /* power of two from 512 to 2 MiB [65536] */
+    unsigned refcount_bits;  /* 1, 2, 4 ... 64 [16] */
+    const char *compression; /* ["zlib"] or "zstd" */
+    bool extended_l2, lazy_refcounts, data_file_raw;
+    const char *backing_file;   /* written as it is */
+    const char *backing_format; /* required with backing_file */
+    bool backing_unchecked;     /* do not open the backing file; `size` must be given */
+    const char *data_file;
+};
+
+/* Makes a new image. It appears under `path` only when it is complete and durable: it is made under a temporary name
+ * beside it and renamed over what was there, unless that is in use (-EAGAIN) or a block device, which is written in
+ * place. */
+IMG_API int img_create(const char *path, const struct img_create_options *options,
+                       struct img_error *err) IMG_WARN_UNUSED;
+
+enum img_resize_flags {
+    IMG_RESIZE_SHRINK = 1 << 0, /* allow the size to fall: what lies behind the new end is lost */
+};
+/* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer.
+ * Exclusive. A power cut leaves the old or the new size. -ENOTSUP: the image has internal snapshots that do not
+ * record their size (version 2), or bitmaps. */
+IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
+                       struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- checking ------------------------------------------------------------------------------- */
+
+enum img_check_flags {
+    IMG_CHECK_REPAIR_LEAKS = 1 << 0,
+    IMG_CHECK_REPAIR_ALL = 1 << 1, /* errors as well; implies leaks */
+};
+
+enum img_finding_kind {
+    IMG_FINDING_CORRUPTION, /* a reference that contradicts the counts, the file or the format */
+    IMG_FINDING_LEAK,       /* space that nothing names */
+    IMG_FINDING_REPAIR,     /* what was done about it */
+    IMG_FINDING_ERROR,      /* the check itself could not go on here (a read error) */
+};
+
+struct img_finding {
+    enum img_finding_kind kind;
+    const char *text; /* one line, in the words of qemu-img where it has them */
+    bool has_guest;   /* guest_start and guest_length tell which part of the disk is hit */
+    uint64_t guest_start, guest_length;
+};
+
+struct img_check_result {
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters; /* of the active state */
+    uint64_t image_end_offset; /* host offset behind the last cluster in use */
+    uint64_t corruptions, leaks, check_errors;
+    uint64_t corruptions_fixed, leaks_fixed;
+};
+
+struct img_check_options {
+    uint32_t flags;                                           /* enum img_check_flags */
+    void (*report)(void *opaque, const struct img_finding *); /* NULL: count only; called in the caller's thread */
+    void (*progress)(void *opaque, uint64_t done, uint64_t total);
+    void *opaque;
+};
+
+/* Counts every reference of every table and snapshot and compares. Memory is in proportion to the clusters that
+ * are referenced. Returns 0 when the check ran, whatever it found. Exclusive; a repair needs IMG_OPEN_WRITE.
+ * -ENOTSUP: the format has nothing to check (raw). */
+IMG_API int img_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
+                      struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- copying -------------------------------------------------------------------------------- */
+
+struct img_copy_options {
+    unsigned threads;       /* 0: one per core; the target's bytes do not depend on it */
+    bool compress;          /* store compressed (qcow2) */
+    bool target_is_zero;    /* the target already reads as zeroes: holes need no write */
+    uint64_t sparse_size;   /* runs of zeroes at least this long become holes; 0: keep every byte of data */
+    uint64_t target_offset; /* where the source's first byte goes; cluster aligned when compressing */
+    /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
+    int (*progress)(void *opaque, uint64_t done, uint64_t total);
+    void *opaque;
+};
+#define IMG_SPARSE_SIZE_DEFAULT 4096
+
+/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB), whatever the sizes. Does not
+ * flush. */
+IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
+                     struct img_error *err) IMG_WARN_UNUSED;
+
+/* True when `count` bytes are all zero; reads them once, as fast as memory goes. */
+IMG_API bool img_is_zero(const void *buffer, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* image.h - an open image as the engine sees it, and the table that a format driver fills in. */
+#ifndef LIBIMG_IMAGE_H
+#define LIBIMG_IMAGE_H
+
+#include "epoch.h"
+#include "img.h"
+#include "plan.h"
+#include "storage.h"
+
+/* A chain longer than this is refused (-ELOOP). */
+#define IMG_MAX_DEPTH 64
+
+struct img_driver;
+
+struct img {
+    const struct img_driver *driver;
+    void *state;          /* the driver's */
+    struct storage *file; /* owned */
+    struct img *backing;  /* owned; NULL: none, or not opened */
+    char *path;           /* owned; file->name */
+    char *full_backing;   /* owned; the backing file's name resolved, NULL: none */
+    uint32_t flags;       /* enum img_open_flags */
+    enum img_cache cache;
+    bool writable;
+    bool probed_raw;       /* raw by probing: must not become another format */
+    bool unsupported_data; /* encrypted: metadata only; reads and writes fail */
+    unsigned depth;        /* layers below */
+    _Atomic uint64_t size; /* virtual, bytes */
+    struct img_epochs epochs;
+};
+
+/* What the driver's open gets besides the image (whose file is open, and whose flags and cache are set). */
+struct img_driver_options {
+    const char *snapshot;
+    uint64_t l2_cache, refcount_cache;
+    uint64_t raw_offset, raw_length; /* raw: a part of the file; length UINT64_MAX: all */
+};
+
+struct img_driver {
+    const char *name;
+    /* Says from the first bytes of the file whether it is this format. */
+    bool (*probe)(const uint8_t *head, size_t count);
+    /* Sets image->state and image->size. Opens its data file by itself; names the backing file in *backing and
+     * *backing_format (malloc'ed, NULL: none; the caller opens it). Cleans up after itself when it fails. */
+    int (*open)(struct img *, const struct img_driver_options *, char **backing, char **backing_format,
+                struct img_error *);
+    /* After the chain is open: the dirty bit's repair. May be NULL. */
+    int (*opened)(struct img *, struct img_error *);
+    /* Makes all durable and gives back what was reserved; no request runs. Called once before `close`, for a writable
+     * image. */
+    int (*finish)(struct img *, struct img_error *);
+    /* Frees the state; no I/O but closing. */
+    void (*close)(struct img *);
+
+    /* resolve, commit, abort: memory work only (plan.h). The plan is open. */
+    int (*resolve)(struct img *, struct img_plan *, struct img_error *);
+    void (*commit)(struct img *, struct img_plan *);
+    /* `touched`: bytes may have reached the host. */
+    void (*abort)(struct img *, struct img_plan *, bool touched);
+    /* Satisfies a need; may block; no plan of the caller is open. */
+    int (*ready)(struct img *, struct img_context *, const struct img_need *, struct img_error *);
+
+    int (*flush)(struct img *, struct img_error *);
+    /* One extent of this layer alone; PRESENT clear: ask below. May block. */
+    int (*map)(struct img *, uint64_t offset, uint64_t length, struct img_extent *, struct img_error *);
+    int (*info)(struct img *, struct img_info *, struct img_error *);
+    int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
+    int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
+    uint64_t (*cluster_size)(const struct img *);
+    /* One cluster in, at most `cap` bytes out: returns the stored size, 0 when it does not fit, or -errno. */
+    int64_t (*compress)(struct img *, const void *in, size_t count, void *out, size_t cap);
+    int (*decompress)(struct img *, const void *in, size_t stored, void *out, size_t count);
+};
+
+extern const struct img_driver raw_driver, qcow2_driver;
+
+/* Opens an image on a storage that is open already (tests put a recorder there); owns `file` even when it fails. */
+int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,
+                       struct img_error *err);
+
+/* One read of the image in a context of the caller's thread, chain and all (io.c): for edges of copy-on-write and for
+ * copies. */
+int image_read(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+
+/* Writes in two halves, for the copy engine: io_write_begin resolves and reserves in the order of its calls, and
+ * io_write_end moves the bytes and commits, in any order and thread. Both on a shared context. */
+#endif

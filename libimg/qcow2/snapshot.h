@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* snapshot.h - the snapshot table and the bitmap directory in memory. */
+#ifndef LIBIMG_QCOW2_SNAPSHOT_H
+#define LIBIMG_QCOW2_SNAPSHOT_H
+
+#include "header.h"
+
+struct qcow2_snapshot {
+    uint64_t l1_offset;
+    uint32_t l1_size;                                                /* entries */
+    uint32_t extra_size;                                             /* bytes on disk */
+    char *id, *name;                                                 /* owned */
+    uint64_t vm_state_size, disk_size, date_ns, vm_clock_ns, icount; /* disk_size UINT64_MAX: not recorded */
+};
+
+struct qcow2_snapshots {
+    struct qcow2_snapshot *list; /* owned */
+    size_t count;
+    uint64_t bytes; /* size of the table on disk */
+};
+
+/* Reads and checks the table (limits of format.h; the table inside the file; L1 sizes and offsets in bounds and
+ * aligned). */
+int snapshots_read(struct storage *file, const struct qcow2_header *header, struct qcow2_snapshots *out,
+                   struct img_error *err);
+void snapshots_free(struct qcow2_snapshots *s);
+/* By id first, then by name; NULL: none. */
+const struct qcow2_snapshot *snapshots_find(const struct qcow2_snapshots *s, const char *id_or_name);
+
+struct qcow2_bitmap {
+    uint64_t table_offset;
+    uint32_t table_size, flags; /* entries, QCOW2_BITMAP_* */
+    uint8_t type, granularity_bits;
+    char *name;            /* owned */
+    uint64_t flags_offset; /* host offset of the flags field in the directory */
+};
+
+struct qcow2_bitmaps {
+    struct qcow2_bitmap *list; /* owned */
+    size_t count;
+};
+
+/* Reads and checks the directory (empty when the header has none or autoclear bit 0 is clear). */
+int bitmaps_read(struct storage *file, const struct qcow2_header *header, struct qcow2_bitmaps *out,
+                 struct img_error *err);
+void bitmaps_free(struct qcow2_bitmaps *b);
+/* Before the first change of guest data that nobody records: sets in_use, in place, on every bitmap that is not
+ * disabled, and flushes. */
+int bitmaps_mark_in_use(struct storage *file, struct qcow2_bitmaps *b, struct img_error *err);
+
+#endif

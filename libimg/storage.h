@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* storage.h - what lies under a format: a row of bytes that can be read, written and made durable.
+ *
+ * One small table of operations. The host file and block device (file.c) is the first storage, a byte range of an
+ * open image (range.c) the second; the crash recorder of the tests is another, and network stores come later.
+ * Every call may be made from any number of threads at once and may block. Offsets and lengths are bytes and need no
+ * alignment: a storage that has a block size (O_DIRECT) deals with it inside.
+ *
+ * No call returns short. Reading past the end of the storage gives zeroes: who must tell "past the end" from "zero"
+ * asks storage_size first.
+ */
+#ifndef LIBIMG_STORAGE_H
+#define LIBIMG_STORAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "img.h"
+
+struct storage;
+
+struct storage_extent {
+    uint64_t length; /* bytes from the offset asked for, > 0 */
+    bool zero;       /* a hole: reads as zeroes and takes no space */
+};
+
+struct storage_ops {
+    int (*read)(struct storage *, const struct iovec *, int niov, uint64_t offset);
+    int (*write)(struct storage *, const struct iovec *, int niov, uint64_t offset);
+    /* Completed writes, zeroes, punches and truncates survive a power cut once this has returned 0. */
+    int (*flush)(struct storage *);
+    /* Makes the range read as zeroes; may give space back with `unmap`. -ENOTSUP: the caller writes zeroes. */
+    int (*zero)(struct storage *, uint64_t offset, uint64_t length, bool unmap);
+    /* Gives the space back; the range reads as zeroes afterwards, or the call fails. */
+    int (*punch)(struct storage *, uint64_t offset, uint64_t length);
+    /* Sets the length (files only); new bytes read as zeroes. */
+    int (*truncate)(struct storage *, uint64_t length);
+    /* Reserves host space for the range without changing what it reads as; the length grows to its end. */
+    int (*reserve)(struct storage *, uint64_t offset, uint64_t length);
+    /* Describes what starts at `offset` (inside the storage), at most `length` bytes of it. */
+    int (*extent)(struct storage *, uint64_t offset, uint64_t length, struct storage_extent *);
+    uint64_t (*size)(struct storage *);
+    uint64_t (*allocated)(struct storage *); /* bytes of host space in use */
+    void (*close)(struct storage *);
+};
+
+struct storage {
+    const struct storage_ops *ops;
+    char *name; /* for messages and for the names it refers to; owned */
+    bool writable;
+    bool fixed_size;           /* a block device or a range: cannot be truncated, fresh space holds anything */
+    uint64_t device_id, inode; /* who it is, for loops in backing chains; both 0: unknown */
+};
+
+static inline int storage_readv(struct storage *s, const struct iovec *iov, int niov, uint64_t offset) {
+    return s->ops->read(s, iov, niov, offset);
+}
+static inline int storage_writev(struct storage *s, const struct iovec *iov, int niov, uint64_t offset) {
+    return s->ops->write(s, iov, niov, offset);
+}
+static inline int storage_read(struct storage *s, void *buffer, size_t count, uint64_t offset) {
+    struct iovec iov = {buffer, count};
+    return s->ops->read(s, &iov, 1, offset);
+}
+static inline int storage_write(struct storage *s, const void *buffer, size_t count, uint64_t offset) {
+    struct iovec iov = {(void *)buffer, count};
+    return s->ops->write(s, &iov, 1, offset);
+}
+static inline int storage_flush(struct storage *s) {
+    return s->ops->flush(s);
+}
+static inline uint64_t storage_size(struct storage *s) {
+    return s->ops->size(s);
+}
+
+/* Makes the range read as zeroes, by writing where the storage has nothing better. */
+int storage_zero(struct storage *s, uint64_t offset, uint64_t length, bool unmap);
+
+/* Opens a host file or block device (file.c), takes the image locks, and refuses anything else. `share_all`:
+ * force-share. `directory_of`: when not NULL, a relative `path` is looked up beside that path (backing and data files).
+ */
+int file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
+/* As file_open on a descriptor, which is duplicated. */
+int file_open_fd(int fd, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
+/* Creates (O_CREAT | O_EXCL) a regular file for writing, mode 0644 & ~umask, locked as a writer. */
+int file_create(const char *path, enum img_cache cache, struct storage **out, struct img_error *err);
+/* Makes a rename or a new name in the folder of `path` durable. */
+int file_sync_directory(const char *path, struct img_error *err);
+
+/* A byte range of an open image as a storage (range.c). */
+int range_open(struct img *parent, uint64_t offset, uint64_t length, struct storage **out, struct img_error *err);
+
+void storage_close(struct storage *s);
+
+#endif

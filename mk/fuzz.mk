@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# libFuzzer targets: fuzz/fuzz_NAME.c, its kept corpus fuzz/corpus/NAME/ and its words fuzz/NAME.dict.
+# They are built with clang in a tree of their own (FLAVOUR=fuzz), engine included.
+#   make fuzz TIME=20            every target for 20 seconds
+#   make fuzz TIME=600 ONLY=image
+# What is found goes to build/fuzz/found/NAME-*, new inputs to build/fuzz/corpus/NAME.
+
+TIME ?= 20
+FUZZ_NAMES := $(patsubst fuzz/fuzz_%.c,%,$(sort $(wildcard fuzz/fuzz_*.c)))
+FUZZ_HELP := $(filter-out $(wildcard fuzz/fuzz_*.c),$(sort $(wildcard fuzz/*.c)))
+FUZZ_BIN := $(FUZZ_NAMES:%=$B/fuzz_%)
+
+$B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP)) $B/libimg.a
+	$(CC) $(FLAGS) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
+
+fuzz-programs: $(FUZZ_BIN)
+
+fuzz:
+	@scripts/deps build fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz $(JOBS) fuzz-programs
+	@scripts/fuzz build/fuzz $(TIME) $(or $(ONLY),$(FUZZ_NAMES))
+
+.PHONY: fuzz fuzz-programs

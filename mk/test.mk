@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What the tests are built from and how they run. Every program speaks TAP (or only exits with 0 or not):
+#   tests/unit/test_*.c   one cmocka program each; other files there are linked into all of them
+#   tests/tools/*.c       one small program each, for the tests in tests/cli
+#   tests/model/*.c       together build/tests/model_test, with --sample or --all
+#   tests/crash/*.c       together build/tests/crash_test, with --sample or --all
+#   tests/support/*.c     linked into every one of them
+#   tests/cli/*.t         black-box tests of the tool
+# scripts/run-test runs one of them with a time limit; scripts/check-summary prints the closing line.
+
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_HELP := $(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c)))
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+MODEL_SRC := $(sort $(wildcard tests/model/*.c))
+CRASH_SRC := $(sort $(wildcard tests/crash/*.c))
+TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
+CLI_TESTS := $(sort $(wildcard tests/cli/*.t))
+
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$B/tests/unit/%)
+TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
+BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
+TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN)
+
+TEST_LIBS := $(LIBS) -lcmocka
+
+$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(SUPPORT_SRC)) $B/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(SUPPORT_SRC)) $B/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+$B/tests/model_test: $(call objects,$(MODEL_SRC) $(SUPPORT_SRC)) $B/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(SUPPORT_SRC)) $B/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+
+test-programs: all $(TEST_BIN)
+
+# The longest first, so that they run beside the others. Under tsan only what runs threads inside one process.
+TESTS ?= $(BIG_BIN) $(UNIT_BIN) $(if $(filter tsan,$(FLAVOUR)),,$(CLI_TESTS))
+# Seconds that one program may take.
+TEST_TIMEOUT ?= $(if $(FLAVOUR),900,420)
+export TEST_TIMEOUT
+
+run_tests = @mkdir -p $B/results && rm -rf $B/results/*; \
+	IMG_BUILD='$(abspath $B)' prove --jobs 2 --timer --exec scripts/run-test $1; scripts/check-summary $B/results
+
+check:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) test-programs
+	@$(MAKE) --no-print-directory run-tests
+run-tests:
+	$(call run_tests,$(TESTS))
+
+asan tsan:
+	@$(MAKE) --no-print-directory FLAVOUR=$@ check
+
+# Hours of work, if need be: their own limits.
+soak: TEST_TIMEOUT = 14400
+soak: export TEST_MODE = --all
+soak:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) $B/tests/model_test
+	$(call run_tests,$B/tests/model_test)
+
+crash: TEST_TIMEOUT = 14400
+crash: export TEST_MODE = --all
+crash:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) test-programs
+	$(call run_tests,$B/tests/crash_test $(wildcard tests/mutants/run))
+
+.PHONY: check run-tests test-programs asan tsan soak crash
