@@ -4,13 +4,13 @@
 #   tests/tools/*.c       one small program each, for the tests in tests/cli
 #   tests/model/*.c       together build/tests/model_test, with --sample or --all
 #   tests/crash/*.c       together build/tests/crash_test, with --sample or --all
-#   tests/support/*.c     linked into every one of them
+#   tests/common/*.c     linked into every one of them
 #   tests/cli/*.t         black-box tests of the tool
 # scripts/run-test runs one of them with a time limit; scripts/check-summary prints the closing line.
 
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_HELP := $(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c)))
-SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+COMMON_SRC := $(sort $(wildcard tests/common/*.c))
 MODEL_SRC := $(sort $(wildcard tests/model/*.c))
 CRASH_SRC := $(sort $(wildcard tests/crash/*.c))
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
@@ -21,18 +21,18 @@ TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
 BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
 TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN)
 
-TEST_LIBS := $(LIBS) -lcmocka
+TEST_LIBS := $(LIBS) $(TOOL_LIBS) -lcmocka
 
-$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(SUPPORT_SRC)) $B/libimg.a
+$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
-$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(SUPPORT_SRC)) $B/libimg.a
+$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
-$B/tests/model_test: $(call objects,$(MODEL_SRC) $(SUPPORT_SRC)) $B/libimg.a
+$B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
-$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(SUPPORT_SRC)) $B/libimg.a
+$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
 
@@ -45,7 +45,9 @@ TEST_TIMEOUT ?= $(if $(FLAVOUR),900,420)
 export TEST_TIMEOUT
 
 run_tests = @mkdir -p $B/results && rm -rf $B/results/*; \
-	IMG_BUILD='$(abspath $B)' prove --jobs 2 --timer --exec scripts/run-test $1; scripts/check-summary $B/results
+	IMG_BUILD='$(abspath $B)'; export IMG_BUILD; bad=0; \
+	prove --jobs 2 --timer --exec scripts/run-test $1 || bad=1; \
+	scripts/check-summary $B/results && exit $$bad
 
 check:
 	@scripts/deps build check
