@@ -12,5 +12,7 @@ int img_fail(struct img_error *err, int code, const char *format, ...) __attribu
 int img_fail_errno(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Puts a prefix in front of the sentence that is already there; returns err's code or `code`. */
 int img_prefix(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Adds a second line to the sentence that is there (the question after a lock conflict); returns `code`. */
+int img_hint(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -33,13 +33,15 @@ struct storage_ops {
     int (*flush)(struct storage *);
     /* Makes the range read as zeroes; may give space back with `unmap`. -ENOTSUP: the caller writes zeroes. */
     int (*zero)(struct storage *, uint64_t offset, uint64_t length, bool unmap);
-    /* Gives the space back; the range reads as zeroes afterwards, or the call fails. */
+    /* Gives the space back and keeps the length; the range reads as zeroes afterwards, or the call fails. */
     int (*punch)(struct storage *, uint64_t offset, uint64_t length);
-    /* Sets the length (files only); new bytes read as zeroes. */
+    /* Sets the length (files only; else -ENOTSUP); new bytes read as zeroes. No write behind the shorter of the old and
+     * the new length may run beside it. */
     int (*truncate)(struct storage *, uint64_t length);
     /* Reserves host space for the range without changing what it reads as; the length grows to its end. */
     int (*reserve)(struct storage *, uint64_t offset, uint64_t length);
-    /* Describes what starts at `offset` (inside the storage), at most `length` bytes of it. */
+    /* Describes what starts at `offset`, at most `length` (> 0) bytes of it; behind the end all is a hole. Where holes
+     * cannot be seen, and while others change the file, a hole may be called data. */
     int (*extent)(struct storage *, uint64_t offset, uint64_t length, struct storage_extent *);
     uint64_t (*size)(struct storage *);
     uint64_t (*allocated)(struct storage *); /* bytes of host space in use */
@@ -77,14 +79,16 @@ static inline uint64_t storage_size(struct storage *s) {
 
 /* Makes the range read as zeroes, by writing where the storage has nothing better. */
 int storage_zero(struct storage *s, uint64_t offset, uint64_t length, bool unmap);
+/* Writes zeroes over the range, in pieces, whatever else the storage could do. */
+int storage_write_zeroes(struct storage *s, uint64_t offset, uint64_t length);
 
 /* Opens a host file or block device (file.c), takes the image locks, and refuses anything else. `share_all`:
  * force-share. `directory_of`: when not NULL, a relative `path` is looked up beside that path (backing and data files).
  */
 int file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
-/* As file_open on a descriptor, which is duplicated. */
+/* As file_open on a descriptor, which is duplicated: file offset, status flags and locks are shared with the caller's. */
 int file_open_fd(int fd, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
-/* Creates (O_CREAT | O_EXCL) a regular file for writing, mode 0644 & ~umask, locked as a writer. */
+/* Creates (O_CREAT | O_EXCL) a regular file for writing, mode 0644 & ~umask, locked as its creator. */
 int file_create(const char *path, enum img_cache cache, struct storage **out, struct img_error *err);
 /* Makes a rename or a new name in the folder of `path` durable. */
 int file_sync_directory(const char *path, struct img_error *err);
