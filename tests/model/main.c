@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* main.c - chooses the seeds, runs each in a process of its own, and speaks TAP.
+ *
+ *   model_test [--sample | --all | --seed N] [--from N] [--count N] [--ops N] [--jobs N] [--keep]
+ *
+ * --sample: a spread over the matrix in about a minute. --all: every seed. --seed N: one, told operation by operation.
+ */
+#include "model.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ALL_SEEDS 240
+#define SAMPLE_SEEDS 52
+#define SAMPLE_OPS 150
+#define ALL_OPS 500
+#define SEED_SECONDS 300
+#define MOST_JOBS 64
+
+struct job {
+    pid_t pid;
+    uint64_t seed;
+    char folder[64];
+};
+
+static unsigned passed, failed;
+static bool keep;
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
+    (void)st, (void)kind, (void)ftw;
+    return remove(path);
+}
+
+static void run_seed(const struct config *config) {
+    struct run run = {.config = *config};
+    run.rng.state = mix64(config->seed) + 1;
+    alarm(SEED_SECONDS);
+    start_images(&run);
+    if (config->mode == MODE_SINGLE)
+        single_thread(&run);
+    else if (config->mode == MODE_DISJOINT)
+        disjoint_threads(&run);
+    else
+        overlapping_threads(&run);
+    finish(&run);
+    free(run.shadow.bytes);
+    free(run.shadow.maybe);
+}
+
+static void job_start(struct job *j, uint64_t seed, unsigned ops) {
+    struct config config;
+    config_make(&config, seed, ops);
+    j->seed = seed;
+    snprintf(j->folder, sizeof(j->folder), "%s/model-%llu-XXXXXX", config.on_disk ? "/var/tmp" : "/dev/shm",
+             (unsigned long long)seed);
+    if (!mkdtemp(j->folder)) {
+        printf("Bail out! %s: %s\n", j->folder, strerror(errno));
+        exit(1);
+    }
+    fflush(stdout);
+    j->pid = fork();
+    if (j->pid < 0) {
+        printf("Bail out! fork: %s\n", strerror(errno));
+        exit(1);
+    }
+    if (j->pid == 0) {
+        if (chdir(j->folder) || !freopen(verbose ? "/dev/stdout" : "log", "w", stdout) || dup2(1, 2) < 0)
+            _exit(2);
+        run_seed(&config);
+        fflush(stdout);
+        exit(0); /* not _exit: a leak checker has its say */
+    }
+}
+
+static void print_log(const char *folder) {
+    char path[96], line[2000];
+    unsigned lines = 0;
+    snprintf(path, sizeof(path), "%s/log", folder);
+    FILE *log = fopen(path, "r");
+    while (log && lines++ < 80 && fgets(line, sizeof(line), log))
+        printf("%s%s", line[0] == '#' ? "" : "#   ", line);
+    if (log)
+        fclose(log);
+}
+
+static void job_end(struct job *j, int status, unsigned ops) {
+    char text[600];
+    struct config config;
+    config_make(&config, j->seed, ops);
+    config_describe(&config, text, sizeof(text));
+    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    ok ? passed++ : failed++;
+    printf("%sok %u - %s\n", ok ? "" : "not ", passed + failed, text);
+    if (!ok) {
+        print_log(j->folder);
+        if (WIFSIGNALED(status))
+            printf("# %s\n", WTERMSIG(status) == SIGALRM ? "it hangs" : strsignal(WTERMSIG(status)));
+        printf("# again: model_test --seed %llu --ops %u\n", (unsigned long long)j->seed, ops);
+    }
+    if (keep && !ok)
+        printf("# kept: %s\n", j->folder);
+    else
+        nftw(j->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    fflush(stdout);
+    j->pid = 0;
+}
+
+static void job_wait(struct job *jobs, unsigned njobs, unsigned ops) {
+    int status;
+    pid_t pid = wait(&status);
+    for (unsigned i = 0; i < njobs && pid > 0; i++)
+        if (jobs[i].pid == pid)
+            job_end(&jobs[i], status, ops);
+}
+
+static void run_all(uint64_t from, uint64_t count, uint64_t step, unsigned ops, unsigned njobs) {
+    struct job jobs[MOST_JOBS] = {0};
+    unsigned running = 0;
+    printf("1..%llu\n", (unsigned long long)count);
+    for (uint64_t i = 0; i < count; i++) {
+        unsigned slot = 0;
+        if (running == njobs) {
+            job_wait(jobs, njobs, ops);
+            running--;
+        }
+        while (jobs[slot].pid)
+            slot++;
+        job_start(&jobs[slot], from + i * step, ops);
+        running++;
+    }
+    for (; running; running--)
+        job_wait(jobs, njobs, ops);
+    printf("# %u passed, %u failed\n", passed, failed);
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {
+        {"sample", no_argument, NULL, 's'},
+        {"all", no_argument, NULL, 'a'},
+        {"seed", required_argument, NULL, 'n'},
+        {"from", required_argument, NULL, 'f'},
+        {"count", required_argument, NULL, 'c'},
+        {"ops", required_argument, NULL, 'o'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"keep", no_argument, NULL, 'k'},
+        {NULL, 0, NULL, 0},
+    };
+    /* 37 is prime to 13, 7, 4 and 17: a few seeds spread like many */
+    uint64_t from = 1, count = SAMPLE_SEEDS, step = 37;
+    unsigned ops = SAMPLE_OPS, njobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'a')
+            count = ALL_SEEDS, step = 1, ops = ALL_OPS;
+        else if (c == 'n')
+            from = strtoull(optarg, NULL, 0), count = 1, step = 1, ops = ALL_OPS, verbose = keep = true;
+        else if (c == 'f')
+            from = strtoull(optarg, NULL, 0), step = 1;
+        else if (c == 'c')
+            count = strtoull(optarg, NULL, 0), step = 1;
+        else if (c == 'o')
+            ops = (unsigned)strtoul(optarg, NULL, 0);
+        else if (c == 'j')
+            njobs = (unsigned)strtoul(optarg, NULL, 0);
+        else if (c == 'k')
+            keep = true;
+        else if (c != 's')
+            return 2;
+    }
+    if (njobs < 1 || njobs > MOST_JOBS)
+        njobs = 2;
+    run_all(from, count, step, ops, njobs);
+    return failed ? 1 : 0;
+}

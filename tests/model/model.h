@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* model.h - the differential test: random operations on an image, held against a byte array and against QEMU.
+ *
+ * One seed is one configuration out of the matrix of formats (config.c), one chain of start images that qemu-img and
+ * qemu-io made (start.c), a stream of operations (ops.c by one thread, threads.c by four) and a last judgement
+ * (finish.c). The model is a byte array (shadow.c): what the guest must read. Every seed runs in a process of its own,
+ * inside a folder of its own, so a crash or a hang costs one line of TAP and nothing else (main.c).
+ *
+ * What must always hold: the first mismatch ends the seed (model_fail does not return), and everything random comes
+ * from the seed, so one thread's run can be repeated exactly.
+ */
+#ifndef TESTS_MODEL_H
+#define TESTS_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "img.h"
+
+#define SECTOR 512u
+#define MAX_LAYERS 5
+#define MAX_SNAPSHOTS 3
+#define THREADS 4
+
+/* ---- random numbers ------------------------------------------------------------------------ */
+
+struct rng {
+    uint64_t state;
+};
+uint64_t rng_next(struct rng *r);
+/* A number in [0, bound); 0 for bound 0. */
+uint64_t rng_below(struct rng *r, uint64_t bound);
+/* True once in `n`. */
+bool rng_one_in(struct rng *r, unsigned n);
+uint64_t mix64(uint64_t value);
+
+/* ---- one configuration ---------------------------------------------------------------------- */
+
+enum mode {
+    MODE_SINGLE,   /* one thread, every kind of operation */
+    MODE_DISJOINT, /* four threads, each on a range of its own; borders inside clusters */
+    MODE_OVERLAP,  /* four threads on the same few clusters */
+};
+
+struct layer {
+    bool raw;
+    unsigned version, cluster_bits, refcount_bits;
+    bool zstd, extended_l2, lazy, data_file, data_file_raw, compressed, made_by_us, left_dirty;
+    enum img_preallocation preallocation;
+    uint64_t size;   /* virtual bytes */
+    unsigned odd;    /* raw: so many bytes fewer in the file */
+    unsigned writes; /* operations that QEMU does on it */
+    char name[32], data_name[32];
+};
+
+struct config {
+    uint64_t seed;
+    unsigned ops;
+    enum mode mode;
+    unsigned nlayers;
+    struct layer layer[MAX_LAYERS]; /* 0: the top one */
+    unsigned nsnapshots;
+    enum img_cache cache;
+    uint64_t l2_cache, refcount_cache;
+    uint64_t max_size; /* resize goes no further */
+    bool byte_borders; /* disjoint ranges may share a sector */
+    bool on_disk;      /* in a folder whose file system has real O_DIRECT */
+};
+
+void config_make(struct config *c, uint64_t seed, unsigned ops);
+/* One line for people. */
+void config_describe(const struct config *c, char *text, size_t size);
+static inline uint64_t layer_cluster(const struct layer *l) {
+    return l->raw ? 4096 : 1ull << l->cluster_bits;
+}
+
+/* ---- the byte array --------------------------------------------------------------------------- */
+
+/* `maybe`: a discard that did not cover the cluster may have turned the sector into zeroes or left it alone; the first
+ * read settles it for good. */
+struct shadow {
+    uint8_t *bytes;
+    bool *maybe;
+    uint64_t size, capacity;
+};
+
+void shadow_make(struct shadow *s, uint64_t capacity);
+void shadow_write(struct shadow *s, const void *bytes, uint64_t offset, uint64_t length);
+void shadow_zero(struct shadow *s, uint64_t offset, uint64_t length);
+/* The part of a discard that reads as zeroes for certain; what may read as zeroes besides is marked in `s` (may be
+ * NULL: then nothing is marked or changed). */
+struct range {
+    uint64_t start, end;
+};
+struct range discard_certain(const struct config *c, uint64_t size, uint64_t offset, uint64_t length);
+bool discard_maybe(const struct config *c, uint64_t size, uint64_t offset, uint64_t length, uint64_t sector);
+void shadow_discard(struct shadow *s, const struct config *c, uint64_t offset, uint64_t length);
+void shadow_resize(struct shadow *s, uint64_t size);
+bool shadow_unsettled(const struct shadow *s, uint64_t offset, uint64_t length);
+/* Compares and settles; false with the first wrong byte in *where. */
+bool shadow_check(struct shadow *s, const void *bytes, uint64_t offset, uint64_t length, uint64_t *where);
+
+/* Random content: noise, runs, zeroes or a mix of them. */
+void fill_random(struct rng *r, uint8_t *bytes, size_t count);
+/* The content of a sector after operation `id`: no two operations and no two sectors look alike. Half of the ids can be
+ * compressed. id 0 is all zero. */
+void fill_sector(uint8_t *bytes, uint64_t id, uint64_t sector);
+
+/* ---- a running seed ---------------------------------------------------------------------------- */
+
+struct run {
+    struct config config;
+    struct rng rng;
+    struct shadow shadow;
+    struct img *image;
+    uint64_t started; /* hash of the files below the top one */
+    uint64_t snapshot_size[MAX_SNAPSHOTS];
+    uint64_t operations; /* for messages and pattern ids */
+};
+
+extern bool verbose;
+
+/* Says what went wrong and ends the process of this seed. */
+_Noreturn void model_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void model_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void *must_allocate(size_t size);
+
+/* Runs a program; `argv` ends with NULL. Returns its exit status (128 + signal), its output is in the file "qemu.out".
+ */
+int run_program(const char *const *argv);
+/* As run_program; anything but success ends the seed with the program's output. */
+void must_run(const char *const *argv);
+/* The exit status may be `also` too (sigraise). */
+void must_run_or(const char *const *argv, int also);
+uint8_t *file_load(const char *path, uint64_t *size);
+void file_store(const char *path, const void *bytes, uint64_t size);
+uint64_t file_hash(const char *path);
+
+/* A command line that grows. */
+#define ARGS_MAX 200
+struct args {
+    const char *argv[ARGS_MAX + 1];
+    unsigned count;
+};
+void args_add(struct args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void args_free(struct args *a);
+
+/* start.c */
+void start_images(struct run *run);
+/* Lets QEMU change the image that we closed, and takes its word for the parts that it wrote. */
+void hand_over_to_qemu(struct run *run);
+/* Converts the top image (or one of its snapshots) to raw with qemu-img and loads the result. */
+uint8_t *qemu_content(const struct run *run, const char *snapshot, uint64_t *size);
+/* A hash over every file of the chain below the top image. */
+uint64_t lower_layers_hash(const struct run *run);
+
+/* ops.c */
+void open_top(struct run *run, bool vary);
+void close_top(struct run *run);
+void single_thread(struct run *run);
+void check_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length);
+void check_whole(struct run *run);
+/* A vectored write of a few pieces, or a plain one. */
+void do_write(struct run *run, struct rng *rng, uint8_t *bytes, uint64_t offset, uint64_t length);
+void settle(struct run *run, struct rng *rng, uint64_t offset, uint64_t length);
+void op_write(struct run *run, struct rng *rng, struct range r);
+void op_zero(struct run *run, struct rng *rng, struct range r);
+void op_discard(struct run *run, struct rng *rng, struct range r);
+void op_flush(struct run *run);
+/* The next two stay inside [start, end). `alone`: nobody else moves clusters, so the host's bytes are compared too. */
+void op_compressed(struct run *run, struct rng *rng, uint64_t start, uint64_t end);
+void op_map(struct run *run, struct rng *rng, uint64_t start, uint64_t end, bool alone);
+bool compression_possible(const struct config *c);
+/* A random place and length in [start, end), in units that the mode allows. */
+struct range pick_range(const struct config *c, struct rng *rng, uint64_t start, uint64_t end, uint64_t unit);
+/* Whole clusters inside [start, end); empty: there is none. */
+struct range pick_clusters(const struct config *c, struct rng *rng, uint64_t start, uint64_t end, uint64_t size);
+
+/* threads.c */
+void disjoint_threads(struct run *run);
+void overlapping_threads(struct run *run);
+
+/* finish.c */
+void finish(struct run *run);
+/* Our own check of the open image; leaks count unless `live`. */
+void own_check(struct run *run, bool live);
+
+#endif
