@@ -25,7 +25,7 @@ struct qcow2_header {
     uint32_t refcount_order, header_length;
     uint8_t compression_type;
 
-    char *backing_file, *backing_format, *data_file; /* owned; NULL: none */
+    char *backing_file, *backing_format, *data_file; /* owned; NULL: none. Control characters are kept */
     bool has_bitmaps, has_crypto;
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_offset, bitmap_directory_size;
@@ -45,6 +45,9 @@ void header_free(struct qcow2_header *header);
  * the caller has one before and one after (rule 8 of the invariants). */
 int header_write_sector(struct storage *file, struct qcow2_header *header);
 
+/* Puts the fields above that a switch may change into first[0..512), without writing them. */
+void header_encode(struct qcow2_header *header);
+
 /* Lays out a whole first cluster for a new image from the fields and names above: header, extensions (bitmaps, crypto,
  * backing format, data file, feature names), backing name. Fills header->first (header->first_size is the cluster
  * size). -EINVAL when it does not fit. */
@@ -52,6 +55,19 @@ int header_compose(struct qcow2_header *header, struct img_error *err);
 
 /* The image's number of L1 entries for `size` bytes; UINT64_MAX: too large for the format. */
 uint64_t header_l1_entries(uint64_t size, uint32_t cluster_bits, bool extended_l2);
+
+/* One of the places that a header names, for checks and their messages. */
+struct qcow2_table {
+    const char *what;  /* as a sentence begins with it: "Active L1 table" */
+    const char *field; /* "l1_table_offset" */
+    uint64_t offset, bytes;
+};
+
+/* Checks that a table is cluster aligned, below the format's last host offset, inside the file of `file_size` bytes,
+ * and apart from the header's own tables (header cluster, L1, reference count table). An empty table needs only the
+ * alignment. */
+int header_check_table(const struct qcow2_header *header, const struct qcow2_table *table, uint64_t file_size,
+                       struct img_error *err);
 
 static inline bool header_extended_l2(const struct qcow2_header *h) {
     return h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2;

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* extension.h - the variable part of the first cluster: header extensions and the backing file's name.
+ *
+ * Private to header.c and extension.c; everybody else asks header.h.
+ */
+#ifndef LIBIMG_QCOW2_EXTENSION_H
+#define LIBIMG_QCOW2_EXTENSION_H
+
+#include "header.h"
+
+/* Reads the extensions and the backing name out of header->first into the header's fields. The fixed fields must have
+ * been read and checked; what lies where in the file is checked by the caller. */
+int extensions_read(struct qcow2_header *header, struct img_error *err);
+
+/* Fails with -ENOTSUP, with the names that the image itself has for the incompatible features that nobody here knows.
+ */
+int extensions_name_features(const struct qcow2_header *header, struct img_error *err);
+
+#endif
