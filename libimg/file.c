@@ -120,11 +120,11 @@ static int new_file(const char *name, uint32_t flags, enum img_cache cache, stru
     f->base.ops = &buffered_ops;
     f->base.writable = (flags & IMG_OPEN_WRITE) != 0;
     if (flags & IMG_OPEN_UNLOCKED)
-        f->lock = LOCK_NONE;
+        f->lock = LOCK_MODE_NONE;
     else if (flags & IMG_OPEN_FORCE_SHARE)
-        f->lock = LOCK_SHARE;
+        f->lock = LOCK_MODE_SHARE;
     else
-        f->lock = flags & IMG_OPEN_WRITE ? LOCK_WRITE : LOCK_READ;
+        f->lock = flags & IMG_OPEN_WRITE ? LOCK_MODE_WRITE : LOCK_MODE_READ;
     *out = f;
     return 0;
 }
@@ -186,7 +186,7 @@ static int settle(struct file *f, enum img_cache cache, struct img_error *err) {
     f->base.inode = f->block_device ? 0 : st.st_ino;
     r = lock_take(f->fd, f->lock, f->base.name, err);
     if (r < 0) {
-        f->lock = LOCK_NONE; /* nothing is held */
+        f->lock = LOCK_MODE_NONE; /* nothing is held */
         return img_prefix(err, r, "Could not open '%s': ", f->base.name);
     }
     /* The length counts only from here on: before the lock another program might have been changing it. */
@@ -284,7 +284,7 @@ int file_create(const char *path, enum img_cache cache, struct storage **out, st
     int r = new_file(path, IMG_OPEN_WRITE, cache, &f, err);
     if (r < 0)
         return r;
-    f->lock = LOCK_CREATE;
+    f->lock = LOCK_MODE_CREATE;
     f->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
     if (f->fd < 0) {
         r = img_fail_errno(err, -errno, "Could not create '%s'", path);

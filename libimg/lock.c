@@ -38,11 +38,11 @@ struct lock_set {
 };
 
 static const struct lock_set lock_sets[] = {
-    [LOCK_NONE] = {0, 0},
-    [LOCK_SHARE] = {BIT(CONSISTENT_READ), 0},
-    [LOCK_READ] = {BIT(CONSISTENT_READ), BIT(WRITE) | BIT(RESIZE)},
-    [LOCK_WRITE] = {BIT(CONSISTENT_READ) | BIT(WRITE) | BIT(RESIZE), BIT(WRITE) | BIT(RESIZE)},
-    [LOCK_CREATE] = {BIT(WRITE) | BIT(RESIZE), BIT(RESIZE)},
+    [LOCK_MODE_NONE] = {0, 0},
+    [LOCK_MODE_SHARE] = {BIT(CONSISTENT_READ), 0},
+    [LOCK_MODE_READ] = {BIT(CONSISTENT_READ), BIT(WRITE) | BIT(RESIZE)},
+    [LOCK_MODE_WRITE] = {BIT(CONSISTENT_READ) | BIT(WRITE) | BIT(RESIZE), BIT(WRITE) | BIT(RESIZE)},
+    [LOCK_MODE_CREATE] = {BIT(WRITE) | BIT(RESIZE), BIT(RESIZE)},
 };
 
 static const char *const permission_names[PERMISSIONS] = {
@@ -123,7 +123,7 @@ static int take(int fd, struct lock_set set, const char *name, struct img_error 
 }
 
 int lock_take(int fd, enum lock_mode mode, const char *name, struct img_error *err) {
-    if (mode == LOCK_NONE)
+    if (mode == LOCK_MODE_NONE)
         return 0;
     int r = take(fd, lock_sets[mode], name, err);
     if (r == 0)

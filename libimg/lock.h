@@ -7,11 +7,11 @@
 
 /* What the opener does with the image and what it lets others do beside it. */
 enum lock_mode {
-    LOCK_NONE,   /* no locks at all */
-    LOCK_SHARE,  /* reads, whatever others do (force-share) */
-    LOCK_READ,   /* reads; nobody may write or resize */
-    LOCK_WRITE,  /* reads, writes and resizes; nobody else may write or resize */
-    LOCK_CREATE, /* fills a new file; nobody else may resize it */
+    LOCK_MODE_NONE,   /* no locks at all */
+    LOCK_MODE_SHARE,  /* reads, whatever others do (force-share) */
+    LOCK_MODE_READ,   /* reads; nobody may write or resize */
+    LOCK_MODE_WRITE,  /* reads, writes and resizes; nobody else may write or resize */
+    LOCK_MODE_CREATE, /* fills a new file; nobody else may resize it */
 };
 
 /* Takes the locks of `mode` on the open file description behind `fd`, which needs read access. Never waits: -EAGAIN
