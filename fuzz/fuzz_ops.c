@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* fuzz_ops.c - bytes as an image file and a stream of operations on it, beside a byte array.
+ *
+ * An input is [count: 2 bytes][operations: count bytes][image]. When our own check finds the start image free of
+ * corruption, everything must go right: reads equal the byte array, and at the end neither corruption nor, after a
+ * close without errors, more leaks than at the start. Any other image may refuse every operation, but with a sentence,
+ * and without a crash.
+ *
+ * Held besides: -ENOSPC (the memory is full) leaves an image whose check finds no corruption.
+ */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW (512u << 10) /* guest bytes that operations touch and that the byte array holds */
+#define OPS_MOST 64
+
+struct state {
+    struct mem *mem;
+    struct img *image;
+    uint64_t base, window; /* guest range */
+    bool sound;            /* the start image was free of corruption, and nothing has failed since */
+    bool full;             /* an operation failed for want of space: it may be done in part */
+    uint8_t *model;
+    uint8_t *unknown; /* per byte: a discard or a failed write may have changed it */
+};
+
+static void forget(struct state *s, uint64_t offset, uint64_t length) {
+    memset(s->unknown + (offset - s->base), 1, length);
+}
+
+static void learn(struct state *s, uint64_t offset, uint64_t length, int value, const uint8_t *bytes) {
+    if (bytes)
+        memcpy(s->model + (offset - s->base), bytes, length);
+    else
+        memset(s->model + (offset - s->base), value, length);
+    memset(s->unknown + (offset - s->base), 0, length);
+}
+
+/* True: go on as if done. An error must have a sentence, and a sound image only runs out of space. */
+static bool went_well(struct state *s, const char *what, int rc, const struct img_error *err) {
+    if (rc == 0)
+        return true;
+    if (rc > 0 || err->code != rc || !err->text[0])
+        fuzz_fail("%s gives %d and says %d '%s'", what, rc, err->code, err->text);
+    if (getenv("FUZZ_VERBOSE"))
+        fprintf(stderr, "%s: %s\n", what, err->text);
+    if (rc == -ENOSPC || rc == -EFBIG || rc == -ENOTSUP || rc == -EOVERFLOW)
+        s->full = true;
+    else if (s->sound)
+        fuzz_fail("%s of a sound image: %s", what, err->text);
+    return false;
+}
+
+static void compare(struct state *s, uint64_t offset, uint64_t length) {
+    struct img_error err = {0};
+    uint8_t *bytes = malloc(length + 1);
+    if (!bytes)
+        return;
+    int rc = img_pread(s->image, bytes, length, offset, &err);
+    if (went_well(s, "a read", rc, &err) && s->sound) {
+        for (uint64_t i = 0; i < length; i++) {
+            uint64_t at = offset - s->base + i;
+            if (s->unknown[at])
+                s->model[at] = bytes[i], s->unknown[at] = 0;
+            else if (s->model[at] != bytes[i])
+                fuzz_fail("offset %llu reads as 0x%02x, not 0x%02x", (unsigned long long)(offset + i), bytes[i],
+                          s->model[at]);
+        }
+    }
+    free(bytes);
+}
+
+static void write_bytes(struct state *s, uint64_t offset, uint64_t length, uint8_t seed, bool compressed) {
+    struct img_error err = {0};
+    uint8_t *bytes = malloc(length + 1);
+    if (!bytes)
+        return;
+    for (uint64_t i = 0; i < length; i++)
+        bytes[i] = seed & 1 ? (uint8_t)(seed * 31 + i * i + (i >> 8)) : seed;
+    int rc = compressed ? img_pwrite_compressed(s->image, bytes, length, offset, &err)
+                        : img_pwrite(s->image, bytes, length, offset, &err);
+    if (went_well(s, compressed ? "a compressed write" : "a write", rc, &err))
+        learn(s, offset, length, 0, bytes);
+    else
+        forget(s, offset, length);
+    free(bytes);
+}
+
+static void reopen(struct state *s) {
+    struct img_error err = {0};
+    if (!went_well(s, "a close", img_close(s->image, &err), &err))
+        forget(s, s->base, s->window);
+    s->image = fuzz_open(s->mem, IMG_OPEN_WRITE, "qcow2", NULL);
+    if (!s->image && s->sound && !s->full)
+        fuzz_fail("a sound image does not open again");
+}
+
+static void resize(struct state *s, uint64_t by, bool shrink) {
+    struct img_error err = {0};
+    uint64_t size = img_size(s->image), end = s->base + s->window;
+    uint64_t wanted = shrink ? (by < size - end ? size - by : end) : size + by;
+    int rc = img_resize(s->image, wanted, IMG_PREALLOCATION_OFF, shrink ? IMG_RESIZE_SHRINK : 0, &err);
+    went_well(s, "a resize", rc, &err);
+}
+
+/* A compressed write of whole clusters inside the window. */
+static void write_compressed(struct state *s, uint64_t offset, uint8_t seed) {
+    uint64_t cluster = img_cluster_size(s->image), end = s->base + s->window;
+    offset -= offset % cluster;
+    if (offset >= s->base && cluster <= end - offset)
+        write_bytes(s, offset, cluster, seed, true);
+}
+
+static void operate(struct state *s, struct input *in) {
+    struct img_error err = {0};
+    uint8_t what = (uint8_t)input_number(in, 1), seed = (uint8_t)input_number(in, 1);
+    uint64_t at = input_number(in, 3) % s->window, length = input_number(in, 2);
+    length <<= what >> 6;
+    if (length > s->window - at)
+        length = s->window - at;
+    uint64_t offset = s->base + at;
+    switch (what % 12) {
+    case 0:
+    case 1:
+        compare(s, offset, length);
+        return;
+    case 2:
+    case 3:
+    case 4:
+        write_bytes(s, offset, length, seed, false);
+        return;
+    case 5:
+        if (went_well(s, "a zeroing", img_write_zeroes(s->image, offset, length, seed & 1, &err), &err))
+            learn(s, offset, length, 0, NULL);
+        else
+            forget(s, offset, length);
+        return;
+    case 6:
+        went_well(s, "a discard", img_discard(s->image, offset, length, &err), &err);
+        forget(s, offset, length);
+        return;
+    case 7:
+    case 8:
+        write_compressed(s, offset, seed);
+        return;
+    case 9:
+        went_well(s, "a flush", img_flush(s->image, &err), &err);
+        return;
+    case 10:
+        reopen(s);
+        return;
+    default:
+        resize(s, length, seed & 1);
+    }
+}
+
+/* A sound start: the check could be made and found no corruption, and everything in the window can be read. */
+static bool begin(struct state *s, struct img_check_result *result) {
+    struct img *image = fuzz_open(s->mem, 0, "qcow2", NULL);
+    if (!image)
+        return false;
+    s->sound = fuzz_check(image, 0, result) && !result->corruptions && !result->check_errors;
+    struct img_info info;
+    if (s->sound && img_info(image, &info, NULL) == 0 && (info.encrypted || info.corrupt))
+        s->sound = false;
+    uint64_t size = img_size(image);
+    s->base = s->base % (size / 512 + 1) * 512;
+    s->window = size - s->base < WINDOW ? size - s->base : WINDOW;
+    s->model = calloc(1, WINDOW + 1);
+    s->unknown = calloc(1, WINDOW + 1);
+    if (s->model && s->unknown && s->sound && img_pread(image, s->model, s->window, s->base, NULL))
+        s->sound = false; /* a compressed cluster that does not unpack: no check looks inside */
+    img_close(image, NULL);
+    return s->window > 0 && s->model && s->unknown;
+}
+
+static void judge(struct state *s, const struct img_check_result *before) {
+    struct img_check_result after;
+    struct img *image = fuzz_open(s->mem, IMG_OPEN_CHECK, "qcow2", NULL);
+    if (!image)
+        fuzz_fail("the image does not open for a check any more");
+    if (!fuzz_check(image, 0, &after) || after.corruptions || after.check_errors)
+        fuzz_fail("%llu corruptions where there were none", (unsigned long long)after.corruptions);
+    if (!s->full && after.leaks > before->leaks)
+        fuzz_fail("%llu leaks where there were %llu", (unsigned long long)after.leaks,
+                  (unsigned long long)before->leaks);
+    s->image = image;
+    if (!s->full)
+        compare(s, s->base, s->window);
+    img_close(image, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct input in = {data, size};
+    struct img_check_result before = {0};
+    struct img_error err = {0};
+    struct state s = {0};
+    size_t count = input_number(&in, 2);
+    if (count > in.size)
+        return 0;
+    struct input ops = {in.data, count};
+    s.mem = mem_load(in.data + count, in.size - count);
+    fuzz_forget_data_file(s.mem);
+    s.base = input_number(&ops, 2);
+    if (begin(&s, &before)) {
+        s.image = fuzz_open(s.mem, IMG_OPEN_WRITE, "qcow2", NULL);
+        for (unsigned i = 0; i < OPS_MOST && ops.size && s.image; i++)
+            operate(&s, &ops);
+        if (s.image && !went_well(&s, "a close", img_close(s.image, &err), &err))
+            forget(&s, s.base, s.window);
+        if (s.sound)
+            judge(&s, &before);
+    }
+    free(s.model);
+    free(s.unknown);
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+    size_t count = size < 2 ? size : (size_t)data[0] << 8 | data[1];
+    if (seed % 3 || count + 2 >= size)
+        return LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 2)
+        LLVMFuzzerMutate(data + 2, count, count);
+    else
+        mutate_image(data + 2 + count, size - 2 - count, seed);
+    return size;
+}
