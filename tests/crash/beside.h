@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* beside.h - things that happen at a chosen moment inside another operation.
+ *
+ * Every interleaving that the engine's rules are about shows at its storage: between lookup and submission a data
+ * write starts, between completion and commit it ends, between the freezing of slices and the first barrier that
+ * barrier starts, between the barriers metadata are written. So a test names a moment by an operation of the storage
+ * and a stage of it, and then either another thread acts while the one that met the moment waits, or that one is held
+ * there until it is released. The waiting is bounded, as the other may need what the waiting one holds.
+ */
+#ifndef CRASH_BESIDE_H
+#define CRASH_BESIDE_H
+
+#include "world.h"
+
+enum by { BY_GUEST, BY_FLUSH }; /* inside a guest_flush, or not */
+
+struct moment {
+    enum record_kind kind;
+    enum record_stage stage;
+    enum by by;
+};
+
+typedef void (*beside_function)(struct world *w, unsigned turn);
+
+/* Whenever another thread than those started here meets the moment, a new thread runs act(turn); for the first `times`.
+ * Several may be set. */
+void beside_act(struct world *w, struct moment moment, unsigned times, beside_function act);
+
+/* Starts act(0) in a new thread, in which the moment, when it is met, holds it. Returns when it is held there, or false
+ * when it has ended without meeting the moment. */
+bool beside_hold(struct world *w, struct moment moment, beside_function act);
+/* Starts act(0) in a new thread and gives it a little time. */
+void beside_start(struct world *w, beside_function act);
+/* Lets the held thread go on. */
+void beside_release(struct world *w);
+
+/* Releases, forgets the moments and waits for all threads. */
+void beside_end(struct world *w);
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* judge.c - opens, checks, reads and goes on writing a state (judge.h). */
+#include "judge.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+
+#include "image.h"
+#include "util.h"
+
+extern char **environ;
+
+/* Notes why the state fails; always false. */
+static bool fails(struct judge *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fails(struct judge *j, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(j->last, sizeof(j->last), format, args);
+    va_end(args);
+    return false;
+}
+
+/* A state under judgement: its own devices, which may be written. */
+struct trial {
+    struct judge *judge;
+    struct log *disk;
+    uint64_t leaks;
+    uint64_t size;
+    uint8_t *all; /* what its windows hold */
+    char finding[400];
+};
+
+int judge_read(const struct model *m, struct img *image, uint8_t *all, struct img_error *err) {
+    uint64_t size = img_size(image);
+    memset(all, 0, model_bytes(m));
+    for (unsigned i = 0; i < model_nwindows(m); i++) {
+        uint64_t offset, length;
+        model_window(m, i, &offset, &length);
+        if (offset < size) {
+            int rc = img_pread(image, all, min_u64(length, size - offset), offset, err);
+            if (rc)
+                return rc;
+        }
+        all += length;
+    }
+    return 0;
+}
+
+static int open_disk(struct log *disk, uint32_t flags, const char *snapshot, struct img **image,
+                     struct img_error *err) {
+    struct img_open_options options = {
+        .flags = flags,
+        .format = "qcow2",
+        .snapshot = snapshot,
+        .l2_cache = JUDGE_CACHE,
+        .refcount_cache = JUDGE_CACHE,
+    };
+    log_publish(disk);
+    *err = (struct img_error){0};
+    return image_open_storage(log_open(disk, 0, flags & IMG_OPEN_WRITE), &options, image, err);
+}
+
+static void note_finding(void *opaque, const struct img_finding *finding) {
+    struct trial *t = opaque;
+    if (finding->kind == IMG_FINDING_CORRUPTION || finding->kind == IMG_FINDING_ERROR)
+        snprintf(t->finding, sizeof(t->finding), "%s", finding->text);
+}
+
+static bool check_image(struct trial *t, struct img *image, uint64_t max_leaks, const char *when) {
+    struct judge *j = t->judge;
+    struct img_error err = {0};
+    struct img_check_options options = {.report = note_finding, .opaque = t};
+    struct img_check_result result = {0};
+    int rc = img_check(image, &options, &result, &err);
+    if (rc)
+        return fails(j, "%s: img_check cannot run: %s", when, err.text);
+    if (result.corruptions || result.check_errors)
+        return fails(j, "%s: %" PRIu64 " corruptions, %" PRIu64 " errors: %s", when, result.corruptions,
+                     result.check_errors, t->finding);
+    if (result.leaks > max_leaks)
+        return fails(j, "%s: %" PRIu64 " leaks, at most %" PRIu64 " expected", when, result.leaks, max_leaks);
+    t->leaks = result.leaks;
+    return true;
+}
+
+/* Opens read-only, checks, and reads everything into `all` (may be NULL). */
+static bool look(struct trial *t, uint64_t max_leaks, uint8_t *all, const char *when) {
+    struct judge *j = t->judge;
+    struct img *image = NULL;
+    struct img_error err = {0};
+    if (open_disk(t->disk, IMG_OPEN_CHECK, NULL, &image, &err))
+        return fails(j, "%s: does not open: %s", when, err.text);
+    t->size = img_size(image);
+    bool good = check_image(t, image, max_leaks, when);
+    if (good && all && judge_read(j->model, image, all, &err))
+        good = fails(j, "%s: cannot be read: %s", when, err.text);
+    if (img_close(image, &err) && good)
+        good = fails(j, "%s: closing after reading fails: %s", when, err.text);
+    return good;
+}
+
+static bool look_at_snapshots(struct trial *t, const char *when) {
+    struct judge *j = t->judge;
+    uint8_t *all = xcalloc(1, model_bytes(j->model));
+    bool good = true;
+    for (unsigned i = 0; i < j->nsnapshots && good; i++) {
+        struct img *image = NULL;
+        struct img_error err = {0};
+        if (open_disk(t->disk, 0, j->snapshots[i].name, &image, &err)) {
+            good = fails(j, "%s: snapshot %s does not open: %s", when, j->snapshots[i].name, err.text);
+            break;
+        }
+        if (judge_read(j->model, image, all, &err))
+            good = fails(j, "%s: snapshot %s cannot be read: %s", when, j->snapshots[i].name, err.text);
+        else if (memcmp(all, j->snapshots[i].content, model_bytes(j->model)))
+            good = fails(j, "%s: snapshot %s has changed", when, j->snapshots[i].name);
+        img_close(image, NULL);
+    }
+    free(all);
+    return good;
+}
+
+/* ---- going on ------------------------------------------------------------------------------------- */
+
+/* A place for a change: sector aligned, inside one window and the image. */
+struct place {
+    uint64_t offset, length;
+    uint8_t *bytes; /* in `all` */
+};
+
+static struct place choose_place(struct trial *t, struct rng *rng, uint64_t longest) {
+    const struct model *m = t->judge->model;
+    unsigned window = (unsigned)rng_below(rng, model_nwindows(m));
+    uint64_t offset, length;
+    model_window(m, window, &offset, &length);
+    if (offset >= t->size)
+        model_window(m, window = 0, &offset, &length);
+    uint8_t *bytes = t->all;
+    for (unsigned i = 0; i < window; i++) {
+        uint64_t other, skip;
+        model_window(m, i, &other, &skip);
+        bytes += skip;
+    }
+    uint64_t sectors = min_u64(length, t->size - offset) / MODEL_SECTOR;
+    uint64_t first = rng_below(rng, sectors);
+    uint64_t count = min_u64(1 + rng_below(rng, longest / MODEL_SECTOR), sectors - first);
+    return (struct place){offset + first * MODEL_SECTOR, count * MODEL_SECTOR, bytes + first * MODEL_SECTOR};
+}
+
+static int change_once(struct trial *t, struct img *image, struct rng *rng, unsigned turn, struct img_error *err) {
+    uint64_t cluster = img_cluster_size(image);
+    struct place p = choose_place(t, rng, 3 * cluster);
+    if (turn % 4 == 2) {
+        memset(p.bytes, 0, p.length);
+        return img_write_zeroes(image, p.offset, p.length, IMG_ZERO_MAY_UNMAP, err);
+    }
+    if (turn % 4 == 3) {
+        uint64_t from = (p.offset + cluster - 1) / cluster * cluster, to = (p.offset + p.length) / cluster * cluster;
+        if (from < to && !t->judge->no_discard)
+            memset(p.bytes + (from - p.offset), 0, to - from);
+        return img_discard(image, p.offset, p.length, err);
+    }
+    for (uint64_t i = 0; i < p.length; i++)
+        p.bytes[i] = (uint8_t)(rng_next(rng) | 1);
+    return img_pwrite(image, p.bytes, p.length, p.offset, err);
+}
+
+static bool same(struct trial *t, const uint8_t *found, const char *when) {
+    const struct model *m = t->judge->model;
+    for (size_t i = 0; i < model_bytes(m); i++)
+        if (found[i] != t->all[i])
+            return fails(t->judge, "%s: byte %#zx of the windows is %02x, expected %02x", when, i, found[i], t->all[i]);
+    return true;
+}
+
+/* Writes on, and looks that nothing else changes. */
+static bool go_on(struct trial *t, uint64_t seed) {
+    struct judge *j = t->judge;
+    struct img *image = NULL;
+    struct img_error err = {0};
+    struct rng rng = {seed};
+    uint64_t leaks = t->leaks;
+    if (open_disk(t->disk, IMG_OPEN_WRITE, NULL, &image, &err))
+        return fails(j, "does not open for writing: %s", err.text);
+    bool good = true;
+    for (unsigned turn = 0; turn < 8 && good; turn++)
+        if (change_once(t, image, &rng, turn, &err))
+            good = fails(j, "change %u after the cut fails: %s", turn, err.text);
+    if (good && img_flush(image, &err))
+        good = fails(j, "the flush after the cut fails: %s", err.text);
+    uint8_t *found = xcalloc(1, model_bytes(j->model));
+    if (good && judge_read(j->model, image, found, &err))
+        good = fails(j, "cannot be read after changes: %s", err.text);
+    good = good && same(t, found, "after changes");
+    if (img_close(image, &err) && good)
+        good = fails(j, "closing after changes fails: %s", err.text);
+    good = good && look(t, leaks, found, "after changes and closing");
+    good = good && same(t, found, "after changes and closing");
+    free(found);
+    return good;
+}
+
+/* ---- qemu-img ------------------------------------------------------------------------------------- */
+
+static bool ask_qemu(struct judge *j, const struct log *disk, const char *when) {
+    char image[512], report[512];
+    snprintf(image, sizeof(image), "%s/state.qcow2", j->folder);
+    snprintf(report, sizeof(report), "%s/qemu-img.out", j->folder);
+    int rc = bytes_save(&disk->devices[0].now, image);
+    for (unsigned d = 1; d < disk->ndevices && rc == 0; d++)
+        rc = bytes_save(&disk->devices[d].now, disk->devices[d].path);
+    if (rc)
+        DIE("cannot write a state into %s: %s", j->folder, strerror(-rc));
+
+    char *argv[] = {"qemu-img", "check", "-f", "qcow2", image, NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 1, report, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_adddup2(&files, 1, 2);
+    pid_t pid;
+    if (posix_spawnp(&pid, argv[0], &files, NULL, argv, environ))
+        DIE("cannot run qemu-img");
+    posix_spawn_file_actions_destroy(&files);
+    int status;
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3))
+        return true;
+    char line[400] = "";
+    FILE *f = fopen(report, "r");
+    if (f && !fgets(line, sizeof(line), f))
+        line[0] = 0;
+    if (f)
+        fclose(f);
+    line[strcspn(line, "\n")] = 0;
+    return fails(j, "%s: qemu-img check exits with %d: %s", when, WEXITSTATUS(status), line);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------- */
+
+static void trial_begin(struct trial *t, struct judge *j, const struct bytes *devices) {
+    *t = (struct trial){.judge = j, .disk = log_new()};
+    for (unsigned d = 0; d < j->log->ndevices; d++) {
+        struct bytes copy;
+        bytes_clone(&copy, &devices[d]);
+        log_add_device(t->disk, &copy, j->log->devices[d].path);
+    }
+    t->all = xcalloc(1, j->model ? model_bytes(j->model) : 1);
+    j->last[0] = 0;
+}
+
+static void trial_end(struct trial *t) {
+    log_publish(NULL);
+    log_free(t->disk);
+    free(t->all);
+}
+
+static void keep_state(const struct judge *j, const struct replay_state *state) {
+    char path[512];
+    for (unsigned d = 0; d < j->log->ndevices; d++) {
+        snprintf(path, sizeof(path), "%s/state-%u%s", j->keep, state->number, d ? ".data" : ".qcow2");
+        bytes_save(&state->devices[d], path);
+    }
+}
+
+bool judge_state(void *opaque, const struct replay_state *state) {
+    struct judge *j = opaque;
+    struct trial t;
+    trial_begin(&t, j, state->devices);
+    bool ask = j->qemu_every && j->judged++ % j->qemu_every == 0;
+    if (j->dump)
+        bytes_save(&state->devices[0], j->dump);
+    bool good = look(&t, UINT64_MAX, t.all, "after the cut");
+    if (good && !model_allows(j->model, state->cut, t.size, t.all, j->last, sizeof(j->last)))
+        good = false;
+    good = good && look_at_snapshots(&t, "after the cut");
+    good = good && (!ask || ask_qemu(j, t.disk, "after the cut"));
+    good = good && go_on(&t, mix64(state->number));
+    good = good && look_at_snapshots(&t, "after changes");
+    good = good && (!ask || state->number % 4 || ask_qemu(j, t.disk, "after changes"));
+    trial_end(&t);
+    if (!good && !j->why[0])
+        memcpy(j->why, j->last, sizeof(j->why));
+    if (!good && j->keep)
+        keep_state(j, state);
+    return good;
+}
+
+bool judge_clean(struct judge *j, const struct bytes *devices, uint64_t max_leaks) {
+    struct trial t;
+    trial_begin(&t, j, devices);
+    bool good = look(&t, max_leaks, NULL, "after closing") && ask_qemu(j, t.disk, "after closing");
+    trial_end(&t);
+    return good;
+}

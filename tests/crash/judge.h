@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* judge.h - is a disk state as it must be after a power cut?
+ *
+ * The image opens, img_check finds neither corruption nor error, each sector holds a value that the model allows, each
+ * internal snapshot reads as it did. Then the image is opened for writing, a few places are written, zeroed and
+ * discarded: all else must stay as it was, the check must stay clean and find no more leaks than before. qemu-img check
+ * gives a second opinion, before and after.
+ */
+#ifndef CRASH_JUDGE_H
+#define CRASH_JUDGE_H
+
+#include "model.h"
+#include "replayer.h"
+
+enum { JUDGE_SNAPSHOTS = 4, JUDGE_CACHE = 128 << 10 };
+
+struct judge {
+    const struct log *log;     /* its devices' paths are the states' */
+    const struct model *model; /* NULL: contents are not looked at */
+    const char *folder;        /* for the files that qemu-img is given */
+    unsigned qemu_every;       /* qemu-img judges every n-th state; 0: none */
+    const char *keep;          /* a folder for failing states, or NULL */
+    const char *dump;          /* a file that each judged state is saved to, or NULL */
+    bool no_discard;           /* a discard has no effect on this image (version 2 over a backing file) */
+    struct {
+        const char *name;
+        uint8_t *content; /* of all windows */
+    } snapshots[JUDGE_SNAPSHOTS];
+    unsigned nsnapshots;
+
+    unsigned judged;
+    char why[1024]; /* of the first failing state */
+    char last[1024];
+};
+
+/* A replay_judge; `opaque` is a struct judge. */
+bool judge_state(void *opaque, const struct replay_state *state);
+
+/* The same for one set of devices, whatever the model: opens, checks, and finds at most `max_leaks`. */
+bool judge_clean(struct judge *j, const struct bytes *devices, uint64_t max_leaks);
+
+/* Reads all windows of an open image, up to its size; what lies behind is zero. */
+int judge_read(const struct model *m, struct img *image, uint8_t *all, struct img_error *err);
+
+#endif

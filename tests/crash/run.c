@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* run.c - one scenario: prepare, record, replay (run.h). */
+#include "run.h"
+
+#include <inttypes.h>
+
+#include "world.h"
+
+static void prepare(struct world *w) {
+    char command[2048];
+    if (snprintf(command, sizeof(command), "cd '%s' && { %s; } >prepare.out 2>&1", w->folder, w->scenario->prepare) >=
+        (int)sizeof(command))
+        DIE("%s: the commands are too long", w->scenario->name);
+    if (system(command))
+        DIE("%s: the image cannot be prepared: see %s/prepare.out", w->scenario->name, w->folder);
+}
+
+static void load(struct world *w, const char *file) {
+    char path[128];
+    struct bytes bytes = {0};
+    snprintf(path, sizeof(path), "%s/%s", w->folder, file);
+    int rc = bytes_load(&bytes, path);
+    if (rc)
+        DIE("%s: cannot load %s: %s", w->scenario->name, path, strerror(-rc));
+    log_add_device(w->log, &bytes, path);
+}
+
+static struct img *open_as_it_is(struct world *w, const char *snapshot) {
+    struct img_open_options options = {.format = "qcow2", .snapshot = snapshot};
+    struct img_error err = {0};
+    struct img *image = NULL;
+    log_publish(w->log);
+    if (image_open_storage(log_open(w->log, 0, false), &options, &image, &err))
+        DIE("%s: the prepared image does not open: %s", w->scenario->name, err.text);
+    return image;
+}
+
+static void watch(struct world *w, struct img *image, uint64_t offset, uint64_t length) {
+    struct img_error err = {0};
+    uint64_t size = img_size(image);
+    uint8_t *original = xcalloc(1, length);
+    if (offset < size && img_pread(image, original, min_u64(length, size - offset), offset, &err))
+        DIE("%s: the prepared image cannot be read: %s", w->scenario->name, err.text);
+    model_watch(w->model, offset, length, original);
+    free(original);
+}
+
+static void meet_snapshots(struct world *w) {
+    const struct scenario *s = w->scenario;
+    for (unsigned i = 0; i < JUDGE_SNAPSHOTS && s->snapshots[i]; i++) {
+        struct img *image = open_as_it_is(w, s->snapshots[i]);
+        struct img_error err = {0};
+        uint8_t *all = xcalloc(1, model_bytes(w->model));
+        if (judge_read(w->model, image, all, &err))
+            DIE("%s: snapshot %s cannot be read: %s", s->name, s->snapshots[i], err.text);
+        w->judge.snapshots[w->judge.nsnapshots].name = s->snapshots[i];
+        w->judge.snapshots[w->judge.nsnapshots++].content = all;
+        img_close(image, NULL);
+    }
+}
+
+static void meet_image(struct world *w) {
+    const struct scenario *s = w->scenario;
+    struct img *image = open_as_it_is(w, NULL);
+    uint64_t size = img_size(image);
+    w->model = model_new(w->log, size);
+    watch(w, image, 0, s->watch ? s->watch : size);
+    if (s->far)
+        watch(w, image, s->far, s->far_length);
+    img_close(image, NULL);
+    meet_snapshots(w);
+}
+
+static void record(struct world *w) {
+    const struct scenario *s = w->scenario;
+    log_start(w->log);
+    w->log->jitter = s->jitter;
+    w->log->without_zero = s->without_zero;
+    world_open(w);
+    s->run(w);
+    if (s->ends_open) {
+        img_close(w->image, NULL);
+    } else {
+        struct model_event *last = model_flush(w->model);
+        world_close(w);
+        model_done(w->model, last, true);
+    }
+    w->log->hook = NULL;
+    w->log->fault = NULL;
+    log_seal(w->log);
+    model_seal(w->model);
+}
+
+static unsigned qemu_every(const struct run_options *o) {
+    return o->no_qemu ? 0 : o->all || o->state >= 0 ? 1 : 50;
+}
+
+static bool report(struct world *w, const struct run_options *o, const struct replay_result *r) {
+    const char *name = w->scenario->name;
+    unsigned least = w->scenario->few ? w->scenario->few : STATES_WANTED;
+    bool enough = !o->all || r->states >= least || o->state >= 0;
+    if (r->failing) {
+        printf("# state %u: %s\n# %s\n", r->first_failing, w->judge.why, r->first_choice);
+        printf("# again: crash_test --scenario %s --seed %" PRIu64 " --state %u --dump FILE\n", name, o->seed,
+               r->first_failing);
+    }
+    if (!enough)
+        printf("# %u states are fewer than %u\n", r->states, least);
+    printf("= %u states of %u choices at %u cuts, %u failing\n", r->states, r->choices, r->cuts, r->failing);
+    return r->failing == 0 && enough && r->states > 0;
+}
+
+bool run_scenario(const struct scenario *s, const struct run_options *o, const char *folder) {
+    struct world w = {.scenario = s, .log = log_new(), .rng = {mix64(o->seed)}};
+    snprintf(w.folder, sizeof(w.folder), "%s", folder);
+    w.judge = (struct judge){
+        .log = w.log,
+        .folder = w.folder,
+        .qemu_every = qemu_every(o),
+        .keep = o->keep,
+        .dump = o->dump,
+        .no_discard = s->no_discard,
+    };
+    prepare(&w);
+    load(&w, "image.qcow2");
+    if (s->data_file)
+        load(&w, "data.raw");
+    meet_image(&w);
+    w.judge.model = w.model;
+    record(&w);
+
+    struct replay_options options = {
+        .seed = o->seed,
+        .sample = o->all ? 0 : o->sample,
+        .only = o->state,
+        .stop_after = 25,
+    };
+    options.nmarks = model_marks(w.model, &options.marks);
+    struct replay_result result;
+    replay(w.log, &options, judge_state, &w.judge, &result);
+    bool good = report(&w, o, &result);
+
+    for (unsigned i = 0; i < w.judge.nsnapshots; i++)
+        free(w.judge.snapshots[i].content);
+    model_free(w.model);
+    log_free(w.log);
+    return good;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* run.h - one scenario from its image to the verdict over all its states. */
+#ifndef CRASH_RUN_H
+#define CRASH_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scenario.h"
+
+enum { STATES_WANTED = 300 }; /* of each scenario, when all are judged */
+
+struct run_options {
+    bool all;
+    bool no_qemu;
+    unsigned sample; /* states per scenario when not all */
+    long state;      /* this one alone; -1: no */
+    uint64_t seed;
+    const char *dump; /* save the judged states here (the last one remains) */
+    const char *keep; /* save the failing states in this folder */
+};
+
+/* Runs it in `folder`, which is empty and there. Prints diagnostics as TAP comments and at last "= N states, M
+ * failing"; returns whether it passed. */
+bool run_scenario(const struct scenario *s, const struct run_options *options, const char *folder);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* scenario.h - one line of the crash test: an image, what a guest does to it, what else happens. */
+#ifndef CRASH_SCENARIO_H
+#define CRASH_SCENARIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct world;
+
+struct scenario {
+    const char *name;
+    /* Shell commands, run in an empty folder, that make image.qcow2 by the peer's tools (and base.*, data.raw). */
+    const char *prepare;
+    void (*run)(struct world *w);
+    const char *snapshots[4];          /* internal snapshots whose contents must never change */
+    uint64_t watch;                    /* bytes from the start that are watched; 0: the whole image */
+    uint64_t far, far_length;          /* a second window, or 0 */
+    uint64_t l2_cache, refcount_cache; /* 0: JUDGE_CACHE */
+    bool data_file;                    /* data.raw is recorded as well */
+    bool no_discard;                   /* a discard has no effect (version 2 over a backing file) */
+    bool without_zero;                 /* the storage cannot zero or punch */
+    bool needs_pauses;                 /* only where the engine has its pause points (IMG_DEBUG) */
+    bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
+    uint64_t jitter;                   /* threads give way to each other inside the storage */
+    unsigned few;                      /* less than the usual number of states is what it has: at least these */
+};
+
+/* The table; ends with a NULL name. Each part of it lives beside its run functions. */
+extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[];
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* world.h - a scenario that runs: the recorded image, the model of its guest, and the guest's operations.
+ *
+ * Each guest_ function performs one operation on the image and tells the model when it was asked for and when it was
+ * acknowledged. Unless its name ends in _may_fail an error ends the scenario loudly. They may be called by several
+ * threads; guest_verify and what uses partial sectors only when one runs.
+ */
+#ifndef CRASH_WORLD_H
+#define CRASH_WORLD_H
+
+#include "image.h"
+#include "judge.h"
+#include "model.h"
+#include "recorder.h"
+#include "util.h"
+
+struct scenario;
+
+struct world {
+    const struct scenario *scenario;
+    char folder[64]; /* of this run; removed at its end */
+    struct log *log;
+    struct model *model;
+    struct img *image;
+    struct judge judge;
+    struct rng rng;
+    _Atomic uint64_t stamp; /* each write gets bytes of its own */
+
+    struct beside *beside; /* beside.c */
+    struct {
+        enum record_kind kind;
+        bool by_flush;  /* meant is an operation inside guest_flush; else one outside */
+        unsigned after; /* so many pass first */
+        int error;      /* -errno; 0: not armed. It is disarmed when it has struck */
+    } fault;
+};
+
+/* Opens the device for writing (again). */
+void world_open(struct world *w);
+/* Closes it, and finds neither error nor leak. */
+void world_close(struct world *w);
+
+void guest_write(struct world *w, uint64_t offset, uint64_t length);
+int guest_write_may_fail(struct world *w, uint64_t offset, uint64_t length);
+/* Cluster aligned. The bytes compress well. */
+void guest_write_compressed(struct world *w, uint64_t offset, uint64_t length);
+void guest_zero(struct world *w, uint64_t offset, uint64_t length, bool unmap);
+void guest_discard(struct world *w, uint64_t offset, uint64_t length);
+void guest_flush(struct world *w);
+int guest_flush_may_fail(struct world *w);
+void guest_resize(struct world *w, uint64_t size);
+/* Reads everything: it is what was written last. */
+void guest_verify(struct world *w);
+
+/* The operation `after` others of its kind fails once. Only while one thread runs. */
+void world_fail(struct world *w, enum record_kind kind, bool by_flush, unsigned after, int error);
+
+/* True in a thread that is inside guest_flush: its writes are the engine's own. */
+bool guest_is_flushing(void);
+
+/* `count` random operations out of `kinds` ("w" write, "c" compressed write, "z" zeroes, "u" zeroes with unmap, "d"
+ * discard) inside [from, to), with a flush after each `flush_every`. */
+void guest_mix(struct world *w, struct rng *rng, const char *kinds, unsigned count, unsigned flush_every, uint64_t from,
+               uint64_t to);
+
+#endif
