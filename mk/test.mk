@@ -32,9 +32,10 @@ $B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libimg
 $B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+# The recorder stands in for the data file that the engine opens by itself.
 $B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $B/libimg.a
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+	$(CC) $(FLAGS) $(LDFLAGS) -Wl,--wrap=file_open $^ $(TEST_LIBS) -o $@
 
 test-programs: all $(TEST_BIN)
 
