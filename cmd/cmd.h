@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* cmd.h - what a subcommand is, and what all of them share when they read their command line.
+ *
+ * Each subcommand is one file that defines one `struct command`; main.c holds the table and nothing else knows it.
+ * A command reads its arguments with next_option(), does its work through img.h alone, and returns the exit status.
+ */
+#ifndef CMD_H
+#define CMD_H
+
+#include <getopt.h>
+#include <stdbool.h>
+
+#include "img.h"
+
+struct command {
+    const char *name;
+    const char *summary;    /* one line for the list of commands */
+    const char *usage;      /* what follows the command's name */
+    const char *options;    /* one line for each option, indented by two */
+    const char *short_opts; /* getopt's, without the leading ':' */
+    const struct option *long_opts;
+    int (*run)(int argc, char **argv);
+};
+
+extern const struct command check_command, compare_command, convert_command, create_command, info_command, map_command;
+
+/* Prints the help of one command on stdout. */
+void print_command_help(const struct command *command);
+
+/* The next option as getopt_long gives it, -1 at the end. A wrong option ends the program with status 1 and -h with
+ * status 0, so callers see only what their table allows. */
+int next_option(const struct command *command, int argc, char **argv);
+
+/* Where -h, --help goes in every long_opts table, and its end. */
+#define OPTIONS_END                                                                                                    \
+    {"help", no_argument, NULL, 'h'}, {                                                                                \
+        NULL, 0, NULL, 0                                                                                               \
+    }
+
+/* Values of long options that have no short form. */
+enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_TARGET_IS_ZERO, OPT_PROGRESS };
+
+enum output { OUTPUT_HUMAN, OUTPUT_JSON };
+
+/* Reads the argument of --output. False after reporting what is wrong. */
+bool parse_output(const char *text, enum output *output);
+
+/* Reads a cache mode's name; false when there is none of that name. */
+bool parse_cache(const char *text, enum img_cache *cache);
+
+/* Is there an image format of this name? */
+bool known_format(const char *name);
+
+/* Opens an image; on failure says why, as "Could not open 'PATH': ...", and returns NULL. */
+struct img *open_image(const char *path, const struct img_open_options *options);
+
+#endif

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* convert.c - `img convert`: the same disk in another file or format.
+ *
+ * The order of things: read the command line (convert_args.c), open the sources, settle what the target will be, begin
+ * it under a temporary name, copy, close it, and only then give it its name. Whatever fails, and a signal, leaves no
+ * trace; a target that is not new (-n) or a block device is written in place.
+ */
+#include "convert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "describe.h"
+#include "names.h"
+#include "options.h"
+#include "plaincopy.h"
+#include "progress.h"
+#include "report.h"
+#include "sources.h"
+#include "target.h"
+
+/* One run of the command. */
+struct convert {
+    struct convert_args args;
+    struct sources sources;
+    struct options *options;          /* NULL with -n */
+    struct img_create_options create; /* of the new target */
+    struct target file;
+    struct img *target;
+    char *backing_path;  /* the target's backing file, as it is reached from here; NULL: none */
+    char *new_data_file; /* to be removed if the target does not come about */
+
+    struct progress progress;
+    uint64_t base; /* where the source that is being copied begins */
+    struct timespec started;
+};
+
+/* ---- what the target will be ---------------------------------------------------------------- */
+
+/* All that can be wrong with the target's options; false after reporting. */
+static bool check_options(const struct convert *c) {
+    const struct convert_args *a = &c->args;
+    const char *backing = options_get(c->options, "backing_file");
+    const char *preallocation = options_get(c->options, "preallocation");
+
+    if (backing && c->sources.count > 1) {
+        report("Having a backing file for the target makes no sense when concatenating multiple input images");
+        return false;
+    }
+    if (backing && !options_get(c->options, "backing_fmt")) {
+        report("Use of backing file requires explicit backing format");
+        return false;
+    }
+    if (a->compress && strcmp(a->target_format, "qcow2") != 0) {
+        report("Compression not supported for this file format");
+        return false;
+    }
+    if (a->compress && preallocation && strcmp(preallocation, "off") != 0) {
+        report("Compression and preallocation not supported at the same time");
+        return false;
+    }
+    return true;
+}
+
+/* Reads -o, -B and -F into c->options; false after reporting. */
+static bool collect_options(struct convert *c) {
+    const struct convert_args *a = &c->args;
+    struct img_error err = {0};
+
+    c->options = options_new(a->target_format);
+    if (!c->options) {
+        report("Unknown file format '%s'", a->target_format);
+        return false;
+    }
+    if (options_parse(c->options, a->options, &err) < 0) {
+        report("%s", err.text);
+        return false;
+    }
+    options_set_size(c->options, "size", c->sources.size);
+    if ((a->backing_file || a->backing_format) && !options_known(c->options, "backing_file")) {
+        report("Backing file not supported for file format '%s'", a->target_format);
+        return false;
+    }
+    if (a->backing_file)
+        options_set(c->options, "backing_file", a->backing_file);
+    if (a->backing_format)
+        options_set(c->options, "backing_fmt", a->backing_format);
+    return check_options(c);
+}
+
+/* ---- making and opening it ------------------------------------------------------------------- */
+
+static bool report_target(const struct convert *c, const struct img_error *err) {
+    report_image_error(err, "%s: error while converting %s", c->args.target, c->args.target_format);
+    return false;
+}
+
+static bool refuse_source(const struct convert *c) {
+    report("%s: error while converting %s: the target is a source or the backing file of one", c->args.target,
+           c->args.target_format);
+    return false;
+}
+
+static bool create_target(struct convert *c) {
+    struct img_error err = {0};
+
+    if (target_begin(&c->file, c->args.target, &err) < 0)
+        return report_target(c, &err);
+    if (sources_include(&c->sources, c->file.path))
+        return refuse_source(c);
+    if (options_apply(c->options, &c->create, &err) < 0)
+        return report_target(c, &err);
+    if (c->create.backing_file)
+        c->backing_path = path_beside(c->file.path, c->create.backing_file);
+    if (c->create.data_file) {
+        char *path = path_beside(c->file.path, c->create.data_file);
+        if (access(path, F_OK) < 0)
+            c->new_data_file = path;
+        else
+            free(path);
+    }
+    if (img_create(target_path(&c->file), &c->create, &err) < 0)
+        return report_target(c, &err);
+    target_adopt(&c->file);
+    return true;
+}
+
+static bool open_target(struct convert *c) {
+    const struct convert_args *a = &c->args;
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .cache = a->target_cache, .format = a->target_format};
+    struct img_error err = {0};
+
+    if (!a->no_create) {
+        if (img_open(target_path(&c->file), &options, &c->target, &err) < 0) {
+            c->target = NULL;
+            return report_target(c, &err);
+        }
+        return true;
+    }
+    catch_signals();
+    if (sources_include(&c->sources, a->target))
+        return refuse_source(c);
+    c->target = open_image(a->target, &options);
+    if (!c->target)
+        return false;
+    if (img_size(c->target) < c->sources.size) {
+        report("output file is smaller than input file");
+        return false;
+    }
+    if (a->compress && img_cluster_size(c->target) == 0) {
+        report("Compression not supported for this file format");
+        return false;
+    }
+    if (a->backing_file)
+        c->backing_path = path_beside(a->target, a->backing_file);
+    return true;
+}
+
+/* Does the target read as zeroes before anything is written? */
+static bool target_is_zero(const struct convert *c) {
+    if (c->args.no_create)
+        return c->args.target_is_zero;
+    if (c->backing_path || c->create.data_file_raw)
+        return false;
+    return c->file.temporary || strcmp(c->args.target_format, "raw") != 0;
+}
+
+/* ---- copying ---------------------------------------------------------------------------------- */
+
+/* Waits until `done` bytes are no more than the rate limit allows. */
+static void throttle(const struct convert *c, uint64_t done) {
+    while (c->args.rate > 0 && !interrupted()) {
+        struct timespec now, pause = {.tv_nsec = 50000000};
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        double seconds = (double)(now.tv_sec - c->started.tv_sec) + (double)(now.tv_nsec - c->started.tv_nsec) / 1e9;
+        if ((double)done <= seconds * (double)c->args.rate)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
+static int on_progress(void *opaque, uint64_t done, uint64_t total) {
+    struct convert *c = opaque;
+    (void)total;
+    progress_update(&c->progress, c->base + done);
+    throttle(c, c->base + done);
+    return interrupted();
+}
+
+/* How many of the source's layers go into the target when it has a backing file: those above the layer that is that
+ * file. 0: all, because it is none of them and may show anything. */
+static unsigned layers_above_backing(const struct convert *c) {
+    if (!c->backing_path)
+        return 0;
+    int layer = layer_of_file(c->sources.list[0].image, c->backing_path);
+    return layer > 0 ? (unsigned)layer : 0;
+}
+
+static uint64_t layer_size(struct img *image, unsigned layer) {
+    while (layer-- > 0 && image)
+        image = img_backing(image);
+    return image ? img_size(image) : 0;
+}
+
+/* Compressing needs whole clusters, which borders between the sources may cut. */
+static bool borders_cut_clusters(const struct convert *c) {
+    uint64_t cluster = img_cluster_size(c->target);
+    for (size_t i = 1; c->args.compress && cluster && i < c->sources.count; i++)
+        if (c->sources.list[i].start % cluster)
+            return true;
+    return false;
+}
+
+static int copy_plainly(struct convert *c, unsigned layers, struct img_error *err) {
+    struct plain_copy copy = {
+        .sources = &c->sources,
+        .target = c->target,
+        .compress = c->args.compress,
+        .target_is_zero = target_is_zero(c),
+        .sparse_size = c->args.sparse_size,
+        .layers = layers,
+        .below_size = layer_size(c->sources.list[0].image, layers),
+        .progress = on_progress,
+        .opaque = c,
+    };
+    return plain_copy(&copy, err);
+}
+
+static int copy_all(struct convert *c, struct img_error *err) {
+    unsigned layers = layers_above_backing(c);
+    if (layers > 0 || c->args.sparse_size == 0 || borders_cut_clusters(c))
+        return copy_plainly(c, layers, err);
+
+    int ret = 0;
+    for (size_t i = 0; ret == 0 && i < c->sources.count; i++) {
+        struct img_copy_options options = {
+            .threads = c->args.threads,
+            .compress = c->args.compress,
+            .target_is_zero = target_is_zero(c),
+            .sparse_size = c->args.sparse_size,
+            .target_offset = c->sources.list[i].start,
+            .progress = on_progress,
+            .opaque = c,
+        };
+        c->base = c->sources.list[i].start;
+        if (c->sources.list[i].size > 0)
+            ret = img_copy(c->sources.list[i].image, c->target, &options, err);
+    }
+    return ret;
+}
+
+/* Copies, makes durable what is to be durable, and closes the target. */
+static bool fill_target(struct convert *c) {
+    struct img_error err = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &c->started);
+    int ret = copy_all(c, &err);
+    if (ret == 0 && c->args.target_cache != IMG_CACHE_UNSAFE)
+        ret = img_flush(c->target, &err);
+    struct img_error close_err = {0};
+    int closed = img_close(c->target, &close_err);
+    c->target = NULL;
+    if (ret == 0 && closed < 0) {
+        ret = closed;
+        err = close_err;
+    }
+    if (ret < 0 && !interrupted())
+        return report_target(c, &err);
+    return ret == 0 && !interrupted();
+}
+
+/* ---- the whole -------------------------------------------------------------------------------- */
+
+static bool make_target(struct convert *c) {
+    struct img_error err = {0};
+
+    if (!c->args.no_create && (!collect_options(c) || !create_target(c)))
+        return false;
+    if (interrupted() || !open_target(c) || !fill_target(c))
+        return false;
+    if (target_commit(&c->file, &err) < 0)
+        return report_target(c, &err);
+    free(c->new_data_file);
+    c->new_data_file = NULL;
+    return true;
+}
+
+static void clean_up(struct convert *c) {
+    if (c->target)
+        img_close(c->target, NULL);
+    if (c->new_data_file)
+        unlink(c->new_data_file);
+    target_abort(&c->file);
+    sources_close(&c->sources);
+    options_free(c->options);
+    free(c->backing_path);
+    free(c->new_data_file);
+}
+
+static bool convert(struct convert *c) {
+    const struct convert_args *a = &c->args;
+    struct source_options source_options = {
+        .format = a->source_format,
+        .snapshot = a->snapshot,
+        .cache = a->source_cache,
+        .force_share = a->force_share,
+    };
+    if (!sources_open(&c->sources, a->sources, a->nsources, &source_options))
+        return false;
+    enum progress_style style = a->quiet ? PROGRESS_NONE : a->progress_style;
+    progress_start(&c->progress, style, c->sources.size, 1, a->output == OUTPUT_JSON ? stderr : stdout);
+    bool good = make_target(c);
+    progress_finish(&c->progress, good);
+    return good;
+}
+
+static int run(int argc, char **argv) {
+    struct convert c = {0};
+    int status = convert_parse(&c.args, argc, argv);
+    if (status >= 0)
+        return status;
+    bool good = convert(&c);
+    clean_up(&c);
+    die_if_interrupted();
+    if (good && c.args.output == OUTPUT_JSON && !c.args.quiet)
+        good = describe_result(c.args.target, c.args.target_format) == EXIT_SUCCESS;
+    convert_args_free(&c.args);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+const struct command convert_command = {
+    .name = "convert",
+    .summary = "copy images into a new one, in any format",
+    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c] [-B BACKING -F FORMAT] [-l SNAPSHOT]\n"
+             "           [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T CACHE] [-r RATE]\n"
+             "           [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
+    .options = "  -f, --source-format=FORMAT\n"
+               "                          the sources' format, probed if not given\n"
+               "  -O, --target-format=FORMAT\n"
+               "                          raw or qcow2 [raw]\n"
+               "  -o, --target-format-options=LIST\n"
+               "                          name=value,... of the format; -o help lists them\n"
+               "  -c, --compress          store compressed (qcow2)\n"
+               "  -b, -B, --backing=FILE  the target's backing file: only what the layers above it hold\n"
+               "                          is copied\n"
+               "  -F, --backing-format=FORMAT\n"
+               "                          the backing file's format\n"
+               "  -l, --snapshot=SNAPSHOT read an internal snapshot: its id or name, or\n"
+               "                          snapshot.id=ID,snapshot.name=NAME\n"
+               "  -S, --sparse-size=SIZE  runs of zeroes this long become holes [4k]; 0: write every byte\n"
+               "  -m, --parallel=N        threads, 1 to 16 [one per core]\n"
+               "  -n, --no-create         write into a target that exists\n"
+               "      --target-is-zero    with -n: the target reads as zeroes\n"
+               "  -t, --target-cache=CACHE\n"
+               "                          cache mode to write with [unsafe]; any other makes the target durable\n"
+               "  -T, --source-cache=CACHE\n"
+               "                          cache mode to read with [writeback]\n"
+               "  -r, --rate-limit=RATE   bytes per second\n"
+               "  -p, --progress[=auto|bar|percent|json]\n"
+               "                          show how far it is\n"
+               "  -q, --quiet             print nothing but errors\n"
+               "  -U, --force-share       read although another program writes to the sources\n"
+               "  -W, --oob-writes        accepted; the target's bytes never depend on the order of writes\n"
+               "  -C, --copy-range-offloading\n"
+               "                          accepted; data is always copied\n"
+               "      --output=human|json how to print the result\n",
+    .short_opts = CONVERT_SHORT_OPTIONS,
+    .long_opts = convert_long_options,
+    .run = run,
+};

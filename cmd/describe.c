@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* describe.c - see describe.h.
+ *
+ * The format-specific part is built once, as JSON, and the human form is that tree written with indents: so the two
+ * cannot disagree.
+ */
+#include "describe.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cmd.h"
+#include "json.h"
+#include "report.h"
+#include "size.h"
+
+#define NSEC_PER_SEC UINT64_C(1000000000)
+
+static json_t *bitmaps_json(const struct img_info *info) {
+    json_t *list = json_new_array();
+    for (size_t i = 0; i < info->nbitmaps; i++) {
+        const struct img_bitmap_info *bitmap = &info->bitmaps[i];
+        json_t *flags = json_new_array(), *entry = json_new_object();
+        if (bitmap->in_use)
+            json_add(flags, json_text("in-use"));
+        if (bitmap->enabled)
+            json_add(flags, json_text("auto"));
+        json_put(entry, "flags", flags);
+        json_put_text(entry, "name", bitmap->name);
+        json_put_number(entry, "granularity", bitmap->granularity);
+        json_add(list, entry);
+    }
+    return list;
+}
+
+static json_t *qcow2_json(const struct img_info *info) {
+    json_t *data = json_new_object();
+    bool v3 = info->version >= 3;
+    json_put_text(data, "compat", v3 ? "1.1" : "0.10");
+    json_put_text(data, "compression-type", info->compression ? info->compression : "zlib");
+    if (v3)
+        json_put_bool(data, "lazy-refcounts", info->lazy_refcounts);
+    if (info->nbitmaps)
+        json_put(data, "bitmaps", bitmaps_json(info));
+    json_put_number(data, "refcount-bits", info->refcount_bits);
+    if (info->data_file)
+        json_put_text(data, "data-file", info->data_file);
+    if (info->encryption) {
+        json_t *encrypt = json_new_object();
+        json_put_text(encrypt, "format", info->encryption);
+        json_put(data, "encrypt", encrypt);
+    }
+    if (info->data_file)
+        json_put_bool(data, "data-file-raw", info->data_file_raw);
+    if (v3) {
+        json_put_bool(data, "corrupt", info->corrupt);
+        json_put_bool(data, "extended-l2", info->extended_l2);
+    }
+    return data;
+}
+
+/* NULL for a format that has nothing of its own to tell. */
+static json_t *specific_json(const struct img_info *info) {
+    return strcmp(info->format, "qcow2") == 0 ? qcow2_json(info) : NULL;
+}
+
+static json_t *snapshots_json(const struct img_info *info) {
+    json_t *list = json_new_array();
+    for (size_t i = 0; i < info->nsnapshots; i++) {
+        const struct img_snapshot_info *snapshot = &info->snapshots[i];
+        json_t *entry = json_new_object();
+        if (snapshot->icount != UINT64_MAX)
+            json_put_number(entry, "icount", snapshot->icount);
+        json_put_number(entry, "vm-clock-nsec", snapshot->vm_clock_ns % NSEC_PER_SEC);
+        json_put_text(entry, "name", snapshot->name);
+        json_put_number(entry, "date-sec", snapshot->date_ns / NSEC_PER_SEC);
+        json_put_number(entry, "date-nsec", snapshot->date_ns % NSEC_PER_SEC);
+        json_put_number(entry, "vm-clock-sec", snapshot->vm_clock_ns / NSEC_PER_SEC);
+        json_put_text(entry, "id", snapshot->id);
+        json_put_number(entry, "vm-state-size", snapshot->vm_state_size);
+        json_add(list, entry);
+    }
+    return list;
+}
+
+json_t *describe_json(const char *name, const struct img_info *info) {
+    json_t *o = json_new_object(), *data = specific_json(info);
+    if (info->backing_file && info->backing_format)
+        json_put_text(o, "backing-filename-format", info->backing_format);
+    if (info->nsnapshots)
+        json_put(o, "snapshots", snapshots_json(info));
+    json_put_number(o, "virtual-size", info->virtual_size);
+    json_put_text(o, "filename", name);
+    if (info->cluster_size)
+        json_put_number(o, "cluster-size", info->cluster_size);
+    json_put_text(o, "format", info->format);
+    json_put_number(o, "actual-size", info->disk_size);
+    if (data) {
+        json_t *specific = json_new_object();
+        json_put_text(specific, "type", info->format);
+        json_put(specific, "data", data);
+        json_put(o, "format-specific", specific);
+    }
+    if (info->full_backing_file)
+        json_put_text(o, "full-backing-filename", info->full_backing_file);
+    if (info->encrypted)
+        json_put_bool(o, "encrypted", true);
+    if (info->backing_file)
+        json_put_text(o, "backing-filename", info->backing_file);
+    json_put_bool(o, "dirty-flag", info->dirty);
+    return o;
+}
+
+static void print_tree(const json_t *value, int indent);
+
+static void print_branch(const json_t *value, int indent) {
+    if (json_is_object(value) || json_is_array(value)) {
+        putchar('\n');
+        print_tree(value, indent + 4);
+    } else if (json_is_string(value)) {
+        putchar(' ');
+        print_text(stdout, json_string_value(value));
+        putchar('\n');
+    } else if (json_is_integer(value)) {
+        printf(" %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+    } else {
+        printf(" %s\n", json_is_true(value) ? "true" : "false");
+    }
+}
+
+static void print_tree(const json_t *value, int indent) {
+    const char *key;
+    json_t *entry;
+    size_t i;
+
+    json_object_foreach((json_t *)value, key, entry) {
+        printf("%*s", indent, "");
+        for (const char *c = key; *c; c++)
+            putchar(*c == '-' ? ' ' : *c);
+        putchar(':');
+        print_branch(entry, indent);
+    }
+    json_array_foreach(value, i, entry) {
+        printf("%*s[%zu]:", indent, "", i);
+        print_branch(entry, indent);
+    }
+}
+
+/* Left-aligned in `width` columns; the padding counts bytes, as an escaped name has no wide ones. */
+static void print_column(const char *text, int width) {
+    char *safe = text_printable(text);
+    printf("%-*s", width, safe);
+    free(safe);
+}
+
+static void print_snapshot(const struct img_snapshot_info *snapshot) {
+    char size[HUMAN_SIZE_MAX], date[64] = "", clock[64], icount[32] = "";
+    time_t seconds = (time_t)(snapshot->date_ns / NSEC_PER_SEC);
+    struct tm tm;
+
+    if (localtime_r(&seconds, &tm))
+        strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+    uint64_t clock_sec = snapshot->vm_clock_ns / NSEC_PER_SEC;
+    snprintf(clock, sizeof(clock), "%02" PRIu64 ":%02u:%02u.%03u", clock_sec / 3600, (unsigned)(clock_sec / 60 % 60),
+             (unsigned)(clock_sec % 60), (unsigned)(snapshot->vm_clock_ns / 1000000 % 1000));
+    if (snapshot->icount != UINT64_MAX)
+        snprintf(icount, sizeof(icount), "%" PRIu64, snapshot->icount);
+
+    print_column(snapshot->id, 9);
+    putchar(' ');
+    print_column(snapshot->name, 16);
+    printf(" %8s%20s%13s%11s\n", human_size(snapshot->vm_state_size, size), date, clock, icount);
+}
+
+static void print_snapshots(const struct img_info *info) {
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+    for (size_t i = 0; i < info->nsnapshots; i++)
+        print_snapshot(&info->snapshots[i]);
+}
+
+static void print_backing(const struct img_info *info) {
+    printf("backing file: ");
+    print_text(stdout, info->backing_file);
+    if (!info->full_backing_file) {
+        printf(" (cannot determine actual path)");
+    } else if (strcmp(info->backing_file, info->full_backing_file) != 0) {
+        printf(" (actual path: ");
+        print_text(stdout, info->full_backing_file);
+        putchar(')');
+    }
+    putchar('\n');
+    if (info->backing_format) {
+        printf("backing file format: ");
+        print_text(stdout, info->backing_format);
+        putchar('\n');
+    }
+}
+
+void describe_print(const char *name, const struct img_info *info) {
+    char virtual_size[HUMAN_SIZE_MAX], disk_size[HUMAN_SIZE_MAX];
+
+    printf("image: ");
+    print_text(stdout, name);
+    printf("\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", info->format,
+           human_size(info->virtual_size, virtual_size), info->virtual_size, human_size(info->disk_size, disk_size));
+    if (info->encrypted)
+        printf("encrypted: yes\n");
+    if (info->cluster_size)
+        printf("cluster_size: %" PRIu64 "\n", info->cluster_size);
+    if (info->dirty)
+        printf("cleanly shut down: no\n");
+    if (info->backing_file)
+        print_backing(info);
+    if (info->nsnapshots)
+        print_snapshots(info);
+    json_t *data = specific_json(info);
+    if (data) {
+        printf("Format specific information:\n");
+        print_tree(data, 4);
+        json_decref(data);
+    }
+}
+
+int describe_result(const char *name, const char *format) {
+    struct img_open_options options = {.flags = IMG_OPEN_INFO, .format = format};
+    struct img_info info;
+    struct img_error err = {0};
+    struct img *image = open_image(name, &options);
+    int status = EXIT_FAILURE;
+
+    if (!image)
+        return EXIT_FAILURE;
+    if (img_info(image, &info, &err) < 0) {
+        report_image_error(&err, "Could not describe '%s'", name);
+    } else {
+        json_print(describe_json(name, &info));
+        status = EXIT_SUCCESS;
+    }
+    img_close(image, NULL);
+    return status;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* describe.h - an image's properties, for people and as JSON: what `info` prints and what `create` and `convert`
+ * answer with --output=json. The keys, their order and the lines are qemu-img's. */
+#ifndef DESCRIBE_H
+#define DESCRIBE_H
+
+#include <jansson.h>
+
+#include "img.h"
+
+/* `name` is the file's name as it was given. */
+json_t *describe_json(const char *name, const struct img_info *info);
+void describe_print(const char *name, const struct img_info *info);
+
+/* Opens the image just made and prints it as JSON; the exit status. */
+int describe_result(const char *name, const char *format);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* info.c - `img info`: what an image is.
+ *
+ * Opens metadata only, so neither a backing file nor a data file is touched on the say-so of an image; only
+ * --backing-chain follows the names, one layer at a time.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cmd.h"
+#include "describe.h"
+#include "json.h"
+#include "report.h"
+
+/* A chain that is longer than this cannot be opened by the engine either. */
+#define MAX_LAYERS 64
+
+struct info_options {
+    const char *format;
+    enum output output;
+    enum img_cache cache;
+    bool chain, force_share;
+};
+
+static const struct option long_opts[] = {
+    {"format", required_argument, NULL, 'f'},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    {"backing-chain", no_argument, NULL, OPT_BACKING_CHAIN},
+    {"force-share", no_argument, NULL, 'U'},
+    {"cache", required_argument, NULL, 't'},
+    OPTIONS_END,
+};
+
+/* Prints one layer and names the next in *path and *format (owned by the caller, NULL at the end). */
+static bool show_layer(const struct info_options *o, json_t *list, bool first, char **path, char **format) {
+    struct img_open_options options = {
+        .flags = IMG_OPEN_INFO | (o->force_share ? IMG_OPEN_FORCE_SHARE : 0),
+        .cache = o->cache,
+        .format = *format,
+    };
+    struct img_error err = {0};
+    struct img_info info;
+    struct img *image = open_image(*path, &options);
+
+    if (!image)
+        return false;
+    if (img_info(image, &info, &err) < 0) {
+        report_image_error(&err, "Could not describe '%s'", *path);
+        img_close(image, NULL);
+        return false;
+    }
+    if (list) {
+        json_add(list, describe_json(*path, &info));
+    } else {
+        if (!first)
+            putchar('\n');
+        describe_print(*path, &info);
+    }
+    char *next = NULL, *next_format = NULL;
+    if (o->chain && info.backing_file) {
+        next = text_copy(info.full_backing_file ? info.full_backing_file : info.backing_file);
+        next_format = info.backing_format ? text_copy(info.backing_format) : NULL;
+    }
+    img_close(image, NULL);
+    free(*path);
+    free(*format);
+    *path = next;
+    *format = next_format;
+    return true;
+}
+
+/* Remembers the file in seen[count]; false when it has been there already. */
+static bool note_layer(const char *path, struct stat *seen, size_t count) {
+    if (stat(path, &seen[count]) < 0)
+        return true; /* the open says why */
+    for (size_t i = 0; i < count; i++)
+        if (seen[i].st_dev == seen[count].st_dev && seen[i].st_ino == seen[count].st_ino)
+            return false;
+    return true;
+}
+
+static bool show_layers(const struct info_options *o, json_t *list, const char *name) {
+    struct stat seen[MAX_LAYERS] = {0};
+    char *path = text_copy(name), *format = o->format ? text_copy(o->format) : NULL;
+    bool good = true;
+
+    for (size_t depth = 0; good && path; depth++) {
+        if (depth == MAX_LAYERS) {
+            report("The backing chain of '%s' has more than %d layers", name, MAX_LAYERS);
+            good = false;
+        } else if (!note_layer(path, seen, depth)) {
+            report("Backing file '%s' creates an infinite loop.", path);
+            good = false;
+        } else {
+            good = show_layer(o, list, depth == 0, &path, &format);
+        }
+    }
+    free(path);
+    free(format);
+    return good;
+}
+
+static int run(int argc, char **argv) {
+    struct info_options o = {0};
+    int c;
+
+    while ((c = next_option(&info_command, argc, argv)) != -1) {
+        switch (c) {
+        case 'f':
+            o.format = optarg;
+            break;
+        case 't':
+            if (!parse_cache(optarg, &o.cache)) {
+                report("Invalid cache option: %s", optarg);
+                return EXIT_FAILURE;
+            }
+            break;
+        case 'U':
+            o.force_share = true;
+            break;
+        case OPT_BACKING_CHAIN:
+            o.chain = true;
+            break;
+        case OPT_OUTPUT:
+            if (!parse_output(optarg, &o.output))
+                return EXIT_FAILURE;
+            break;
+        }
+    }
+    if (optind != argc - 1)
+        usage_error("Expecting one image file name");
+
+    json_t *list = o.output == OUTPUT_JSON ? json_new_array() : NULL;
+    if (!show_layers(&o, list, argv[optind])) {
+        json_decref(list);
+        return EXIT_FAILURE;
+    }
+    if (list && o.chain)
+        json_print(list);
+    else if (list) {
+        json_print(json_incref(json_array_get(list, 0)));
+        json_decref(list);
+    }
+    return EXIT_SUCCESS;
+}
+
+const struct command info_command = {
+    .name = "info",
+    .summary = "show what an image is",
+    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [-U] FILE",
+    .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
+               "      --output=human|json how to print\n"
+               "      --backing-chain     show every layer below as well\n"
+               "  -t, --cache=CACHE       cache mode to read with [writeback]\n"
+               "  -U, --force-share       read although another program writes to it\n",
+    .short_opts = "f:t:U",
+    .long_opts = long_opts,
+    .run = run,
+};

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* main.c - finds the subcommand and runs it.
+ *
+ * The command is the first argument, or the part of argv[0] behind "img-" when the tool was started by such a link.
+ * A command's result is also whether its output could be written: a full disk under stdout is an error.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "report.h"
+
+static const struct command *const commands[] = {
+    &check_command, &compare_command, &convert_command, &create_command, &info_command, &map_command,
+};
+
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(name, commands[i]->name) == 0)
+            return commands[i];
+    return NULL;
+}
+
+static void print_version(void) {
+    printf("%s version %s\n", report_program(), IMG_VERSION);
+}
+
+static void print_help(void) {
+    printf("usage: %s COMMAND [OPTION...] ARGUMENT...\n"
+           "Makes, shows, checks, compares and converts disk images for virtual machines.\n\n"
+           "Commands:\n",
+           report_program());
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        printf("  %-10s%s\n", commands[i]->name, commands[i]->summary);
+    printf("  %-10s%s\n\n", "help", "show this help, or that of a command");
+    printf("Options:\n"
+           "  -h, --help     show this help, or behind a command that command's\n"
+           "  -V, --version  show the version\n\n"
+           "Image formats: qcow2 raw\n"
+           "Sizes are in bytes or carry a suffix: k, M, G, T, P, E (powers of 1024).\n");
+}
+
+void print_command_help(const struct command *command) {
+    const char *program = report_program();
+    bool by_link = strncmp(program, "img-", 4) == 0;
+    printf("usage: %s%s%s %s\n%s.\n\nOptions:\n%s  -h, --help              show this help\n", program,
+           by_link ? "" : " ", by_link ? "" : command->name, command->usage, command->summary, command->options);
+}
+
+static int run_help(int argc, char **argv) {
+    if (argc < 2) {
+        print_help();
+        return EXIT_SUCCESS;
+    }
+    const struct command *command = find_command(argv[1]);
+    if (!command)
+        usage_error("Command not found: %s", argv[1]);
+    print_command_help(command);
+    return EXIT_SUCCESS;
+}
+
+static int dispatch(int argc, char **argv) {
+    const struct command *linked = NULL;
+    if (strncmp(report_program(), "img-", 4) == 0)
+        linked = find_command(report_program() + 4);
+    if (linked) {
+        if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
+            print_version();
+            return EXIT_SUCCESS;
+        }
+        return linked->run(argc, argv);
+    }
+    if (argc < 2)
+        usage_error("Not enough arguments");
+    const char *name = argv[1];
+    if (strcmp(name, "-V") == 0 || strcmp(name, "--version") == 0) {
+        print_version();
+        return EXIT_SUCCESS;
+    }
+    if (strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "help") == 0)
+        return run_help(argc - 1, argv + 1);
+    if (name[0] == '-')
+        usage_error("unrecognized option '%s'", name);
+    const struct command *command = find_command(name);
+    if (!command)
+        usage_error("Command not found: %s", name);
+    return command->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv) {
+    report_set_program(argc > 0 && argv[0][0] ? argv[0] : "img");
+    int status = dispatch(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        report("Could not write the output");
+        return status == EXIT_SUCCESS ? EXIT_FAILURE : status;
+    }
+    return status;
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* options.c - see options.h. */
+#include "options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+#include "size.h"
+
+enum kind { STRING, BOOLEAN, NUMBER, SIZE };
+
+struct description {
+    const char *name;
+    enum kind kind;
+    const char *initial; /* NULL: not set */
+    const char *help;
+    bool of_file; /* belongs to the file under the image: shown when that is named */
+};
+
+struct value {
+    char *text; /* NULL: not set */
+    uint64_t number;
+};
+
+struct options {
+    const char *format;
+    const struct description *table;
+    struct value *values;
+};
+
+static const struct description raw_table[] = {
+    {"size", SIZE, NULL, "Virtual disk size", false},
+    {"preallocation", STRING, NULL, "Preallocation mode (allowed values: off, falloc, full)", true},
+    {0},
+};
+
+static const struct description qcow2_table[] = {
+    {"cluster_size", SIZE, "65536", "qcow2 cluster size", false},
+    {"extended_l2", BOOLEAN, "off", "Extended L2 tables", false},
+    {"preallocation", STRING, NULL, "Preallocation mode (allowed values: off, metadata, falloc, full)", false},
+    {"compression_type", STRING, "zlib", "Compression method used for image cluster compression", false},
+    {"size", SIZE, NULL, "Virtual disk size", false},
+    {"compat", STRING, NULL, "Compatibility level (v2 [0.10] or v3 [1.1])", false},
+    {"backing_file", STRING, NULL, "File name of a base image", false},
+    {"backing_fmt", STRING, NULL, "Image format of the base image", false},
+    {"data_file", STRING, NULL, "File name of an external data file", false},
+    {"data_file_raw", BOOLEAN, NULL, "The external data file must stay valid as a raw image", false},
+    {"lazy_refcounts", BOOLEAN, "off", "Postpone refcount updates", false},
+    {"refcount_bits", NUMBER, "16", "Width of a reference count entry in bits", false},
+    {0},
+};
+
+static const struct description *find_table(const char *format) {
+    if (strcmp(format, "raw") == 0)
+        return raw_table;
+    return strcmp(format, "qcow2") == 0 ? qcow2_table : NULL;
+}
+
+static size_t table_length(const struct description *table) {
+    size_t n = 0;
+    while (table[n].name)
+        n++;
+    return n;
+}
+
+static int fail(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct img_error *err, int code, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(err->text, sizeof(err->text), format, ap);
+    va_end(ap);
+    err->code = code;
+    return code;
+}
+
+/* The place of `name` in the table, -1 for none. */
+static int find_option(const struct options *options, const char *name) {
+    for (int i = 0; options->table[i].name; i++)
+        if (strcmp(options->table[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+struct options *options_new(const char *format) {
+    const struct description *table = find_table(format);
+    if (!table)
+        return NULL;
+    struct options *options = memory(1, sizeof(*options));
+    options->format = format;
+    options->table = table;
+    options->values = memory(table_length(table), sizeof(*options->values));
+    for (size_t i = 0; table[i].name; i++)
+        if (table[i].initial)
+            options_set(options, table[i].name, table[i].initial);
+    return options;
+}
+
+void options_free(struct options *options) {
+    if (!options)
+        return;
+    for (size_t i = 0; options->table[i].name; i++)
+        free(options->values[i].text);
+    free(options->values);
+    free(options);
+}
+
+/* A list starts with a name, and a comma at its end is half of a ",,". */
+static bool well_formed(const char *list) {
+    size_t length = strlen(list), commas = 0;
+    while (commas < length && list[length - 1 - commas] == ',')
+        commas++;
+    return length > 0 && list[0] != ',' && commas % 2 == 0;
+}
+
+bool options_append(char **list, const char *argument) {
+    if (!well_formed(argument)) {
+        report("Invalid option list: %s", argument);
+        return false;
+    }
+    char *joined = *list ? text_format("%s,%s", *list, argument) : text_copy(argument);
+    free(*list);
+    *list = joined;
+    return true;
+}
+
+const char *options_next(const char *list, char **name, char **value) {
+    size_t length = strcspn(list, "=,");
+    *name = text_format("%.*s", (int)length, list);
+    *value = NULL;
+    list += length;
+    if (*list == '=') {
+        char *out = *value = memory(strlen(list), 1);
+        for (list++; *list && (*list != ',' || list[1] == ','); list++) {
+            list += *list == ',';
+            *out++ = *list;
+        }
+    }
+    return *list == ',' ? list + 1 : list;
+}
+
+bool options_want_help(const char *list) {
+    bool found = false;
+    while (list && *list && !found) {
+        char *name, *value;
+        list = options_next(list, &name, &value);
+        found = !value && (strcmp(name, "help") == 0 || strcmp(name, "?") == 0);
+        free(name);
+        free(value);
+    }
+    return found;
+}
+
+static int by_name(const void *a, const void *b) {
+    const struct description *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+bool options_print_help(const char *format, bool with_file) {
+    static const char *const kinds[] = {
+        [STRING] = "<str>", [BOOLEAN] = "<bool (on/off)>", [NUMBER] = "<num>", [SIZE] = "<size>"};
+    const struct description *table = find_table(format);
+    if (!table) {
+        report("Unknown file format '%s'", format);
+        return false;
+    }
+    size_t n = table_length(table);
+    const struct description **sorted = memory(n, sizeof(*sorted));
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &table[i];
+    qsort(sorted, n, sizeof(*sorted), by_name);
+
+    if (with_file)
+        printf("Supported options:\n");
+    else
+        printf("Supported %s options:\n", format);
+    for (size_t i = 0; i < n; i++) {
+        if (sorted[i]->of_file && !with_file)
+            continue;
+        char *left = text_format("%s=%s", sorted[i]->name, kinds[sorted[i]->kind]);
+        printf("  %-22s - %s\n", left, sorted[i]->help);
+        free(left);
+    }
+    if (!with_file)
+        printf("\nThe protocol level may support further options.\n"
+               "Specify the target filename to include those options.\n");
+    free(sorted);
+    return true;
+}
+
+static bool parse_bool(const char *text, bool *value) {
+    static const char *const yes[] = {"on", "yes", "true", "y"}, *const no[] = {"off", "no", "false", "n"};
+    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *value = strcmp(text, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is `text` a value of this kind? Its number goes to *number. */
+static int check_value(const struct description *d, const char *text, uint64_t *number, struct img_error *err) {
+    char *end;
+    bool flag;
+
+    switch (d->kind) {
+    case BOOLEAN:
+        if (!parse_bool(text, &flag))
+            return fail(err, -EINVAL, "Parameter '%s' expects 'on' or 'off'", d->name);
+        *number = flag;
+        return 0;
+    case NUMBER:
+        errno = 0;
+        *number = strtoull(text, &end, 0);
+        if (*text < '0' || *text > '9' || *end || errno)
+            return fail(err, -EINVAL, "Parameter '%s' expects a number", d->name);
+        return 0;
+    case SIZE:
+        if (parse_size(text, number) < 0)
+            return fail(err, -EINVAL,
+                        "Parameter '%s' expects a non-negative number below 2^64\n"
+                        "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                        "and exabytes, respectively.",
+                        d->name);
+        return 0;
+    case STRING:
+        return 0;
+    }
+    return 0;
+}
+
+static int set_checked(struct options *options, const char *name, const char *text, struct img_error *err) {
+    int i = find_option(options, name);
+    uint64_t number = 0;
+    if (i < 0)
+        return fail(err, -EINVAL, "Invalid parameter '%s'", name);
+    if (!text)
+        text = "on";
+    int ret = check_value(&options->table[i], text, &number, err);
+    if (ret < 0)
+        return ret;
+    options_set(options, name, text);
+    return 0;
+}
+
+int options_parse(struct options *options, const char *list, struct img_error *err) {
+    int ret = 0;
+    while (list && *list && ret == 0) {
+        char *name, *value;
+        list = options_next(list, &name, &value);
+        ret = set_checked(options, name, value, err);
+        free(name);
+        free(value);
+    }
+    return ret;
+}
+
+void options_set(struct options *options, const char *name, const char *text) {
+    struct img_error ignored;
+    int i = find_option(options, name);
+    char *copy = text_copy(text);
+    free(options->values[i].text);
+    options->values[i].text = copy;
+    check_value(&options->table[i], copy, &options->values[i].number, &ignored);
+}
+
+const char *options_get(const struct options *options, const char *name) {
+    int i = find_option(options, name);
+    return i < 0 ? NULL : options->values[i].text;
+}
+
+bool options_known(const struct options *options, const char *name) {
+    return find_option(options, name) >= 0;
+}
+
+uint64_t options_get_size(const struct options *options, const char *name) {
+    int i = find_option(options, name);
+    return i < 0 || !options->values[i].text ? UINT64_MAX : options->values[i].number;
+}
+
+void options_set_size(struct options *options, const char *name, uint64_t size) {
+    char text[32];
+    snprintf(text, sizeof(text), "%" PRIu64, size);
+    options_set(options, name, text);
+}
+
+static void print_value(const char *value) {
+    char *safe = text_printable(value);
+    for (const char *c = safe; *c; c++) {
+        if (*c == ',')
+            putchar(',');
+        putchar(*c);
+    }
+    free(safe);
+}
+
+void options_print(const struct options *options) {
+    for (size_t i = 0; options->table[i].name; i++) {
+        const struct description *d = &options->table[i];
+        const struct value *value = &options->values[i];
+        if (!value->text)
+            continue;
+        printf(" %s=", d->name);
+        if (d->kind == SIZE || d->kind == NUMBER)
+            printf("%" PRIu64, value->number);
+        else
+            print_value(value->text);
+    }
+}
+
+static int apply_preallocation(const char *text, struct img_create_options *create, struct img_error *err) {
+    static const char *const names[] = {
+        [IMG_PREALLOCATION_OFF] = "off",
+        [IMG_PREALLOCATION_METADATA] = "metadata",
+        [IMG_PREALLOCATION_FALLOC] = "falloc",
+        [IMG_PREALLOCATION_FULL] = "full",
+    };
+    bool raw = strcmp(create->format, "raw") == 0;
+    for (size_t i = 0; text && i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        if (raw && i == IMG_PREALLOCATION_METADATA)
+            return fail(err, -ENOTSUP, "Unsupported preallocation mode: %s", text);
+        create->preallocation = (enum img_preallocation)i;
+        return 0;
+    }
+    if (!text)
+        return 0;
+    if (raw)
+        return fail(err, -EINVAL, "invalid parameter value: %s", text);
+    return fail(err, -EINVAL, "Parameter 'preallocation' does not accept value '%s'", text);
+}
+
+static bool is_set(const struct options *options, const char *name) {
+    int i = find_option(options, name);
+    return i >= 0 && options->values[i].text && options->values[i].number;
+}
+
+/* What cannot reach img_create because 0 means the default there, or a name has no number. */
+static int apply_qcow2(const struct options *options, struct img_create_options *create, struct img_error *err) {
+    const char *compat = options_get(options, "compat"), *compression = options_get(options, "compression_type");
+    uint64_t cluster_size = options_get_size(options, "cluster_size");
+    uint64_t refcount_bits = options_get_size(options, "refcount_bits");
+
+    if (compression && strcmp(compression, "zlib") != 0 && strcmp(compression, "zstd") != 0)
+        return fail(err, -EINVAL, "Parameter 'compression-type' does not accept value '%s'", compression);
+    if (!compat || strcmp(compat, "1.1") == 0 || strcmp(compat, "v3") == 0)
+        create->version = 3;
+    else if (strcmp(compat, "0.10") == 0 || strcmp(compat, "v2") == 0)
+        create->version = 2;
+    else
+        return fail(err, -EINVAL, "Parameter 'version' does not accept value '%s'", compat);
+    if (cluster_size < 512 || cluster_size > 2 << 20 || (cluster_size & (cluster_size - 1)))
+        return fail(err, -EINVAL, "Cluster size must be a power of two between 512 and 2048k");
+    if (refcount_bits == 0 || refcount_bits > 64 || (refcount_bits & (refcount_bits - 1)))
+        return fail(err, -EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
+
+    create->cluster_size = cluster_size;
+    create->refcount_bits = (unsigned)refcount_bits;
+    create->compression = compression;
+    create->extended_l2 = is_set(options, "extended_l2");
+    create->lazy_refcounts = is_set(options, "lazy_refcounts");
+    create->data_file = options_get(options, "data_file");
+    create->data_file_raw = is_set(options, "data_file_raw");
+    create->backing_file = options_get(options, "backing_file");
+    create->backing_format = options_get(options, "backing_fmt");
+    if (create->data_file_raw && !create->data_file)
+        return fail(err, -EINVAL, "data-file-raw requires data-file");
+    if (create->backing_format && !create->backing_file)
+        return fail(err, -EINVAL, "Backing format cannot be used without backing file");
+    return 0;
+}
+
+int options_apply(const struct options *options, struct img_create_options *create, struct img_error *err) {
+    *create = (struct img_create_options){.format = options->format};
+    create->size = options_get_size(options, "size");
+    int ret = apply_preallocation(options_get(options, "preallocation"), create, err);
+    if (ret == 0 && strcmp(options->format, "qcow2") == 0)
+        ret = apply_qcow2(options, create, err);
+    return ret;
+}

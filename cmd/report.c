@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* report.c - see report.h. */
+#include "report.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *program = "img";
+
+void report_set_program(const char *argv0) {
+    const char *slash = strrchr(argv0, '/');
+    program = slash ? slash + 1 : argv0;
+}
+
+const char *report_program(void) {
+    return program;
+}
+
+_Noreturn void out_of_memory(void) {
+    fflush(stdout);
+    fprintf(stderr, "%s: Out of memory\n", program);
+    exit(EXIT_FAILURE);
+}
+
+void *memory(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size);
+    if (!p)
+        out_of_memory();
+    return p;
+}
+
+char *text_copy(const char *text) {
+    char *copy = strdup(text);
+    if (!copy)
+        out_of_memory();
+    return copy;
+}
+
+static char *format_list(const char *format, va_list ap) {
+    char *text = NULL;
+    if (vasprintf(&text, format, ap) < 0)
+        out_of_memory();
+    return text;
+}
+
+char *text_format(const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    char *text = format_list(format, ap);
+    va_end(ap);
+    return text;
+}
+
+/* Bytes of the well-formed UTF-8 character at `s` (1 to 4, its value in *code), or 0. */
+static size_t utf8_length(const unsigned char *s, uint32_t *code) {
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    if (n == 0)
+        return 0;
+    uint32_t c = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (s[i] & 0x3f);
+    }
+    if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return 0;
+    *code = c;
+    return n;
+}
+
+/* Controls, line and paragraph separators, and what changes the direction of writing. */
+static bool is_unsafe(uint32_t c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
+char *text_printable(const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
+    char *out = memory(strlen(text) + 1, 4), *p = out;
+    while (*s) {
+        uint32_t code;
+        size_t n = utf8_length(s, &code);
+        if (n && !is_unsafe(code)) {
+            memcpy(p, s, n);
+            p += n;
+            s += n;
+            continue;
+        }
+        for (size_t end = n ? n : 1; end > 0; end--)
+            p += sprintf(p, "\\x%02x", *s++);
+    }
+    *p = '\0';
+    return out;
+}
+
+char *text_utf8(const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
+    char *out = memory(strlen(text) + 1, 3), *p = out;
+    while (*s) {
+        uint32_t code;
+        size_t n = utf8_length(s, &code);
+        if (n) {
+            memcpy(p, s, n);
+            p += n;
+            s += n;
+        } else {
+            memcpy(p, "\xef\xbf\xbd", 3);
+            p += 3;
+            s++;
+        }
+    }
+    *p = '\0';
+    return out;
+}
+
+void print_text(FILE *out, const char *text) {
+    char *safe = text_printable(text);
+    fputs(safe, out);
+    free(safe);
+}
+
+static void report_text(const char *text) {
+    fflush(stdout);
+    fprintf(stderr, "%s: ", program);
+    print_text(stderr, text);
+    fputc('\n', stderr);
+}
+
+void report(const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    char *text = format_list(format, ap);
+    va_end(ap);
+    report_text(text);
+    free(text);
+}
+
+void report_image_error(const struct img_error *err, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    char *prefix = format_list(format, ap);
+    va_end(ap);
+    char *sentence = text_copy(err->text), *hint = strchr(sentence, '\n');
+    if (hint)
+        *hint++ = '\0';
+    report("%s: %s", prefix, sentence);
+    if (hint) {
+        print_text(stderr, hint);
+        fputc('\n', stderr);
+    }
+    free(sentence);
+    free(prefix);
+}
+
+_Noreturn void usage_error(const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    char *text = format_list(format, ap);
+    va_end(ap);
+    report_text(text);
+    fprintf(stderr, "Try '%s --help' for more information\n", program);
+    exit(EXIT_FAILURE);
+}

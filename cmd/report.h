@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* report.h - what the tool says on stderr, and text that is safe to show.
+ *
+ * Names come from images and from strangers' folders, so nothing reaches a terminal unescaped: control characters,
+ * bytes that are no UTF-8 and characters that turn the line's direction are shown as \xNN. JSON gets U+FFFD for
+ * bytes that are no UTF-8.
+ */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include <stdio.h>
+
+#include "img.h"
+
+/* The name in front of every message: the last part of argv[0]. */
+void report_set_program(const char *argv0);
+const char *report_program(void);
+
+/* "PROGRAM: sentence\n" on stderr, after what stdout holds back. */
+void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* report(), with an image's sentence behind it, and that sentence's hint on a line of its own. */
+void report_image_error(const struct img_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* report(), a pointer to the help, and exit status 1. */
+_Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void out_of_memory(void);
+
+/* Never NULL: these end the program when there is no memory. The caller frees. */
+char *text_printable(const char *text);
+char *text_utf8(const char *text);
+char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *text_copy(const char *text);
+void *memory(size_t count, size_t size); /* zeroed */
+
+/* Prints text_printable(text). */
+void print_text(FILE *out, const char *text);
+
+#endif
