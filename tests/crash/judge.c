@@ -243,6 +243,7 @@ static bool ask_qemu(struct judge *j, const struct log *disk, const char *when) 
 
 static void trial_begin(struct trial *t, struct judge *j, const struct bytes *devices) {
     *t = (struct trial){.judge = j, .disk = log_new()};
+    t->disk->fixed_size = j->log->fixed_size;
     for (unsigned d = 0; d < j->log->ndevices; d++) {
         struct bytes copy;
         bytes_clone(&copy, &devices[d]);

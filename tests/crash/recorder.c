@@ -183,7 +183,7 @@ static int perform(struct storage *s, const struct record *model) {
     give_way(log, r->started);
 
     pthread_mutex_lock(&log->lock);
-    int rc = apply(&device->now, r);
+    int rc = log->fixed_size && r->offset + r->length > device->now.length ? -ENOSPC : apply(&device->now, r);
     if (rc)
         DIE("a %s at %#llx, length %#llx, is beyond what a test may do", record_kind_name(r->kind),
             (unsigned long long)r->offset, (unsigned long long)r->length);
@@ -253,6 +253,8 @@ static int recorder_punch(struct storage *s, uint64_t offset, uint64_t length) {
 }
 
 static int recorder_truncate(struct storage *s, uint64_t length) {
+    if (s->fixed_size)
+        return -ENOTSUP;
     return perform_range(s, RECORD_TRUNCATE, 0, length);
 }
 
@@ -311,6 +313,7 @@ struct storage *log_open(struct log *log, unsigned device, bool writable) {
     r->storage.ops = &recorder_ops;
     r->storage.name = strdup(log->devices[device].path);
     r->storage.writable = writable;
+    r->storage.fixed_size = log->fixed_size;
     r->log = log;
     r->device = device;
     return &r->storage;

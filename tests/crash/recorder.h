@@ -60,6 +60,7 @@ struct log {
 
     /* set between operations only */
     bool recording;    /* else it is plain memory */
+    bool fixed_size;   /* a block device: its length cannot change, and fresh space holds anything */
     bool without_zero; /* the storage has no way to zero or punch: the engine must write */
     uint64_t jitter;   /* not 0: give way to other threads at places that this seed chooses */
     void (*hook)(void *opaque, const struct record *record, enum record_stage stage);

@@ -25,6 +25,17 @@ static void load(struct world *w, const char *file) {
     log_add_device(w->log, &bytes, path);
 }
 
+/* Puts the image onto a block device that held something else before. */
+static void put_on_device(struct world *w) {
+    struct bytes *bytes = &w->log->devices[0].now;
+    for (uint64_t at = bytes->length; at < w->scenario->device_size; at++) {
+        uint8_t old = (uint8_t)mix64(at) | 1;
+        if (bytes_write(bytes, &old, 1, at))
+            DIE("the device is too large");
+    }
+    w->log->fixed_size = true;
+}
+
 static struct img *open_as_it_is(struct world *w, const char *snapshot) {
     struct img_open_options options = {.format = "qcow2", .snapshot = snapshot};
     struct img_error err = {0};
@@ -125,6 +136,8 @@ bool run_scenario(const struct scenario *s, const struct run_options *o, const c
     load(&w, "image.qcow2");
     if (s->data_file)
         load(&w, "data.raw");
+    if (s->device_size)
+        put_on_device(&w);
     meet_image(&w);
     w.judge.model = w.model;
     record(&w);

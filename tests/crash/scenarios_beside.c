@@ -314,6 +314,13 @@ const struct scenario scenarios_beside[] = {
         .run = run_flushes_inside_data_writes,
     },
     {
+        .name = "flushes-inside-table-copies",
+        .prepare = CREATE "-o cluster_size=512 image.qcow2 192k" IO
+                          "-c 'write -P 7 0 192k' && qemu-img snapshot -c one image.qcow2",
+        .run = run_flushes_inside_data_writes,
+        .snapshots = {"one"},
+    },
+    {
         .name = "reuse-inside-data-writes",
         .prepare = CREATE "-o cluster_size=1k image.qcow2 64k",
         .run = run_reuse_inside_data_writes,

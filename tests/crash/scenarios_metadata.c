@@ -174,6 +174,18 @@ const struct scenario scenarios_metadata[] = {
         .data_file = true,
     },
     {
+        .name = "block-device",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 256k",
+        .run = run_everything,
+        .device_size = 448 << 10,
+    },
+    {
+        .name = "block-device-512-byte-clusters",
+        .prepare = CREATE "-o cluster_size=512 image.qcow2 128k",
+        .run = run_everything,
+        .device_size = 256 << 10,
+    },
+    {
         .name = "bitmaps-in-use",
         .prepare = CREATE "-o cluster_size=1k image.qcow2 128k && qemu-img bitmap --add -g 4k image.qcow2 changes",
         .run = run_everything,
