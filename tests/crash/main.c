@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* main.c - the crash test: what would a power cut leave?
  *
- *   crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--no-qemu] [--keep FOLDER] [NAME...]
+ *   crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--stop N]
+ *              [--no-qemu] [--keep FOLDER] [NAME...]
  *   crash_test --self | --list
  *   crash_test --scenario NAME --state K [--dump FILE]
  *
@@ -20,7 +21,7 @@
 #include "selftest.h"
 #include "util.h"
 
-enum { SAMPLE = 120, JOBS_MAX = 16, SECONDS_SAMPLE = 300, SECONDS_ALL = 7200 };
+enum { SAMPLE = 120, STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 300, SECONDS_ALL = 7200 };
 
 struct job {
     const struct scenario *scenario;
@@ -137,27 +138,35 @@ static void jobs_run(struct program *p) {
 /* ---- the command line ------------------------------------------------------------------------------- */
 
 static void usage(int status) {
-    printf(
-        "usage: crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--no-qemu] [--keep FOLDER] [NAME...]\n"
-        "       crash_test --self | --list\n"
-        "       crash_test --scenario NAME --state K [--dump FILE]\n");
+    printf("usage: crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--stop N] [--no-qemu] [--keep "
+           "FOLDER] [NAME...]\n"
+           "       crash_test --self | --list\n"
+           "       crash_test --scenario NAME --state K [--dump FILE]\n");
     exit(status);
 }
 
 static void parse(struct program *p, int argc, char **argv) {
-    enum { ALL = 256, SELF, LIST, STATE, DUMP, KEEP, SEED, JOBS, NO_QEMU, STATES };
+    enum { ALL = 256, SELF, LIST, STATE, DUMP, KEEP, SEED, JOBS, NO_QEMU, STATES, STOP_AFTER };
     static const struct option options[] = {
-        {"sample", no_argument, NULL, 0},           {"all", no_argument, NULL, ALL},
-        {"self", no_argument, NULL, SELF},          {"list", no_argument, NULL, LIST},
-        {"scenario", required_argument, NULL, 's'}, {"state", required_argument, NULL, STATE},
-        {"dump", required_argument, NULL, DUMP},    {"keep", required_argument, NULL, KEEP},
-        {"seed", required_argument, NULL, SEED},    {"jobs", required_argument, NULL, JOBS},
-        {"no-qemu", no_argument, NULL, NO_QEMU},    {"states", required_argument, NULL, STATES},
-        {"help", no_argument, NULL, 'h'},           {0},
+        {"sample", no_argument, NULL, 0},
+        {"all", no_argument, NULL, ALL},
+        {"self", no_argument, NULL, SELF},
+        {"list", no_argument, NULL, LIST},
+        {"scenario", required_argument, NULL, 's'},
+        {"state", required_argument, NULL, STATE},
+        {"dump", required_argument, NULL, DUMP},
+        {"keep", required_argument, NULL, KEEP},
+        {"seed", required_argument, NULL, SEED},
+        {"jobs", required_argument, NULL, JOBS},
+        {"no-qemu", no_argument, NULL, NO_QEMU},
+        {"states", required_argument, NULL, STATES},
+        {"stop", required_argument, NULL, STOP_AFTER},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     p->jobs = cores > JOBS_MAX ? JOBS_MAX : cores < 1 ? 1 : (unsigned)cores;
-    p->options = (struct run_options){.sample = SAMPLE, .state = -1, .seed = 1};
+    p->options = (struct run_options){.sample = SAMPLE, .stop = STOP, .state = -1, .seed = 1};
     p->names = xcalloc((size_t)argc, sizeof(*p->names));
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -180,6 +189,9 @@ static void parse(struct program *p, int argc, char **argv) {
             break;
         case STATES:
             p->options.sample = (unsigned)atoi(optarg);
+            break;
+        case STOP_AFTER:
+            p->options.stop = (unsigned)atoi(optarg);
             break;
         case DUMP:
             p->options.dump = optarg;

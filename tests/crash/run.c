@@ -146,7 +146,7 @@ bool run_scenario(const struct scenario *s, const struct run_options *o, const c
         .seed = o->seed,
         .sample = o->all ? 0 : o->sample,
         .only = o->state,
-        .stop_after = 25,
+        .stop_after = o->stop,
     };
     options.nmarks = model_marks(w.model, &options.marks);
     struct replay_result result;

@@ -14,6 +14,7 @@ struct run_options {
     bool all;
     bool no_qemu;
     unsigned sample; /* states per scenario when not all */
+    unsigned stop;   /* after so many failing states */
     long state;      /* this one alone; -1: no */
     uint64_t seed;
     const char *dump; /* save the judged states here (the last one remains) */
