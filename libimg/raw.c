@@ -66,9 +66,24 @@ static const struct magic magics[] = {
     MAGIC(0, "#!/bin/sh\n#V2.0 Format\nmodprobe "),  /* cloop */
 };
 
+/* A VMDK descriptor needs no magic: comments and empty lines, then a version. It names other files. */
+static bool is_descriptor(const uint8_t *data, size_t count) {
+    static const char version[] = "version=";
+    size_t at = 0;
+    while (at < count && (data[at] == '#' || data[at] == ' ' || data[at] == '\r' || data[at] == '\n')) {
+        const uint8_t *end = memchr(data + at, '\n', count - at);
+        if (end == NULL)
+            return false;
+        at = (size_t)(end - data) + 1;
+    }
+    return count - at >= sizeof version - 1 && memcmp(data + at, version, sizeof version - 1) == 0;
+}
+
 int raw_check_first_sector(const uint8_t *data, size_t count) {
     if (count > RAW_GUARDED)
         count = RAW_GUARDED;
+    if (is_descriptor(data, count))
+        return -EPERM;
     for (size_t i = 0; i < sizeof magics / sizeof *magics; i++) {
         const struct magic *m = &magics[i];
         if (count >= (size_t)m->offset + m->length && memcmp(data + m->offset, m->bytes, m->length) == 0)
@@ -210,6 +225,7 @@ static int raw_resolve(struct img *image, struct img_plan *plan, struct img_erro
         resolve_discard(image, plan);
         return 0;
     case IMG_OP_COMPRESSED:
+    case IMG_OP_DROP:
         break;
     }
     return img_fail(err, -ENOTSUP, "Raw images have no compression: '%s'", image->path);
