@@ -67,7 +67,7 @@ struct img_context *context_claim(struct img_epochs *e) {
 }
 
 void context_release(struct img_epochs *e, struct img_context *c) {
-    c->shared = false;
+    c->shared = c->passes_gate = false;
     atomic_store(&c->claimed, false);
     if (atomic_load(&e->wanted)) {
         SCOPED_MUTEX(&e->lock);
@@ -138,7 +138,7 @@ bool plan_open(struct img_epochs *e, struct img_context *c, struct img_plan *pla
     context_lock(c);
     plan->epoch = atomic_load_explicit(&e->now, memory_order_acquire);
     append(c, plan);
-    bool stopped = !plan->inner && gate_stops(e, plan->writes);
+    bool stopped = !plan->inner && !c->passes_gate && gate_stops(e, plan->writes);
     if (stopped)
         withdraw(e, c, plan);
     context_unlock(c);

@@ -34,7 +34,8 @@ struct img_context {
     atomic_bool claimed;
     bool shared; /* several threads use it: `lock` guards the list and the driver's part */
     pthread_mutex_t lock;
-    void *driver; /* the driver's part: reserved runs; freed by the driver's close */
+    bool passes_gate; /* its owner closed the gate */
+    void *driver;     /* the driver's part: reserved runs; freed by the driver's close */
 };
 
 struct img_epochs {

@@ -19,6 +19,7 @@ struct img {
     struct storage *file; /* owned */
     struct img *backing;  /* owned; NULL: none, or not opened */
     char *path;           /* owned; file->name */
+    bool has_backing;     /* names a backing file */
     char *full_backing;   /* owned; the backing file's name resolved, NULL: none */
     uint32_t flags;       /* enum img_open_flags */
     enum img_cache cache;
@@ -79,10 +80,8 @@ extern const struct img_driver raw_driver, qcow2_driver;
 int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,
                        struct img_error *err);
 
-/* One read of the image in a context of the caller's thread, chain and all (io.c): for edges of copy-on-write and for
- * copies. */
-int image_read(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+/* The path of a file that the image at `image_path` names: beside it when it is relative. Names with a protocol are
+ * refused. *out is malloc'ed. */
+int name_beside(const char *image_path, const char *name, char **out, struct img_error *err);
 
-/* Writes in two halves, for the copy engine: io_write_begin resolves and reserves in the order of its calls, and
- * io_write_end moves the bytes and commits, in any order and thread. Both on a shared context. */
 #endif

@@ -31,6 +31,7 @@ enum img_op {
     IMG_OP_COMPRESSED, /* a whole cluster (or the image's last, short one) of `stored` bytes after compression */
     IMG_OP_ZERO,
     IMG_OP_DISCARD,
+    IMG_OP_DROP, /* a driver's own: entries behind the end become unallocated */
 };
 
 enum img_action {

@@ -38,10 +38,13 @@ static inline void mutex_unlock_scope(pthread_mutex_t **m) {
     pthread_mutex_unlock(*m);
 }
 
+#define SCOPE_NAME_(name, line) name##line
+#define SCOPE_NAME(name, line) SCOPE_NAME_(name, line)
 #define SCOPED_SPIN(lock)                                                                                              \
-    __attribute__((cleanup(spin_unlock_scope), unused)) spin_t *scoped_spin_ = (spin_lock(lock), (lock))
+    __attribute__((cleanup(spin_unlock_scope), unused)) spin_t *SCOPE_NAME(scoped_spin_, __LINE__) =                   \
+        (spin_lock(lock), (lock))
 #define SCOPED_MUTEX(lock)                                                                                             \
-    __attribute__((cleanup(mutex_unlock_scope), unused)) pthread_mutex_t *scoped_mutex_ =                              \
+    __attribute__((cleanup(mutex_unlock_scope), unused)) pthread_mutex_t *SCOPE_NAME(scoped_mutex_, __LINE__) =        \
         (pthread_mutex_lock(lock), (lock))
 
 #endif

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* copy.c - the copy engine: N workers, ordered reservation, bounded memory.
+ *
+ * The source is cut into units, in the order of its offsets. A worker takes the next unit, reads it, finds the zeroes,
+ * compresses, all beside the others. Then it waits for its turn: host clusters are reserved in the order of the units
+ * and from one context, so the target's bytes do not depend on the number of threads. The bytes are moved after the
+ * turn has been passed on. A unit ends on a cluster border of the target, so no two units meet in a cluster.
+ *
+ * What must hold: a worker that sleeps has no plan open. io_begin says when it would have to wait; then the plans
+ * collected so far are moved and closed first, still in turn.
+ */
+#include "error.h"
+#include "io.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define UNIT_BYTES (1ull << 20)
+#define ZERO_UNIT_BYTES (1ull << 30) /* a hole is cut only so that progress shows */
+#define MAX_THREADS 16
+#define PLANS 32
+
+struct copy {
+    struct img *source, *target;
+    const struct img_copy_options *options;
+    struct img_context *context; /* of the target, shared */
+    uint64_t total, base;        /* bytes of the source; where its first byte goes */
+    uint64_t grain;              /* cluster of the target, or 4 KiB: what a unit ends on and a zero is looked for in */
+    uint64_t sparse;             /* runs of zeroes from this length on become holes; 0: none does */
+
+    pthread_mutex_t claim; /* the next unit */
+    uint64_t next, claimed;
+    struct img_extent extent; /* of the source, known from `next` on */
+
+    pthread_mutex_t lock; /* the rest */
+    pthread_cond_t moved;
+    uint64_t turn, done;
+    int result;
+    struct img_error *err;
+};
+
+/* A unit and the worker's buffers, which live as long as the worker. */
+struct unit {
+    uint64_t number, offset, length; /* in the source */
+    bool zero;
+    uint8_t *data;
+    uint8_t *packed;  /* compressed clusters, one behind the other, `cluster` bytes apart */
+    uint32_t *stored; /* bytes of each; 0: as it is */
+    struct img_plan plans[PLANS];
+    const uint8_t *from[PLANS];
+    unsigned nplans;
+};
+
+static void stop(struct copy *c, int result, const struct img_error *e) {
+    SCOPED_MUTEX(&c->lock);
+    if (c->result == 0) {
+        c->result = result;
+        if (c->err)
+            *c->err = *e;
+    }
+    pthread_cond_broadcast(&c->moved);
+}
+
+static bool stopped(struct copy *c) {
+    SCOPED_MUTEX(&c->lock);
+    return c->result != 0;
+}
+
+/* ---- taking units ---- */
+
+static uint64_t target_round_up(const struct copy *c, uint64_t offset) {
+    return ((c->base + offset + c->grain - 1) & ~(c->grain - 1)) - c->base;
+}
+
+/* What the source has at c->next; kept until it is used up. */
+static int look_ahead(struct copy *c, struct img_error *e) {
+    struct img_extent *x = &c->extent;
+    if (x->length && c->next >= x->start && c->next < x->start + x->length)
+        return 0;
+    return img_map(c->source, c->next, c->total - c->next, false, x, e);
+}
+
+/* True with the next unit in *u; false at the end or after an error. */
+static bool take_unit(struct copy *c, struct unit *u) {
+    struct img_error e;
+    SCOPED_MUTEX(&c->claim);
+    if (c->next >= c->total || stopped(c))
+        return false;
+    int r = look_ahead(c, &e);
+    if (r < 0) {
+        stop(c, r, &e);
+        return false;
+    }
+    uint64_t end = c->extent.start + c->extent.length;
+    u->number = c->claimed++;
+    u->offset = c->next;
+    u->zero = c->sparse && c->extent.flags & IMG_EXTENT_ZERO;
+    if (u->zero) {
+        /* only whole grains: the rest belongs to the data beside it */
+        uint64_t start = target_round_up(c, c->next),
+                 stop_at = end == c->total ? end : ((c->base + end) & ~(c->grain - 1)) - c->base;
+        u->zero = start == c->next && stop_at > start && stop_at <= c->total;
+        end = stop_at;
+    }
+    if (u->zero) {
+        if (end - c->next > ZERO_UNIT_BYTES)
+            end = c->next + ZERO_UNIT_BYTES;
+    } else {
+        uint64_t most = target_round_up(c, c->next + 1);
+        if (most < c->next + UNIT_BYTES)
+            most = ((c->base + c->next + UNIT_BYTES) & ~(c->grain - 1)) - c->base;
+        end = target_round_up(c, c->extent.start + c->extent.length);
+        if (end > most || end <= c->next)
+            end = most;
+    }
+    if (end > c->total)
+        end = c->total;
+    u->length = end - c->next;
+    c->next = end;
+    return true;
+}
+
+/* ---- in turn ---- */
+
+static bool wait_turn(struct copy *c, uint64_t number) {
+    SCOPED_MUTEX(&c->lock);
+    while (c->turn != number && c->result == 0)
+        pthread_cond_wait(&c->moved, &c->lock);
+    return c->result == 0;
+}
+
+static void pass_turn(struct copy *c) {
+    SCOPED_MUTEX(&c->lock);
+    c->turn++;
+    pthread_cond_broadcast(&c->moved);
+}
+
+/* Moves and closes what was reserved, all of it even after an error. */
+static int settle(struct copy *c, struct unit *u, struct img_error *e) {
+    int result = 0;
+    for (unsigned i = 0; i < u->nplans; i++) {
+        int r = io_end(c->target, &u->plans[i], u->from[i], result ? NULL : e);
+        if (result == 0)
+            result = r;
+    }
+    u->nplans = 0;
+    return result;
+}
+
+/* Reserves for [offset, offset + length) of the source, whose bytes (or compressed cluster of `stored`) are at `from`.
+ */
+static int reserve(struct copy *c, struct unit *u, uint64_t offset, uint64_t length, const uint8_t *from,
+                   uint32_t stored, struct img_error *e) {
+    while (length) {
+        if (u->nplans == PLANS) {
+            int r = settle(c, u, e);
+            if (r < 0)
+                return r;
+        }
+        struct img_plan *plan = &u->plans[u->nplans];
+        *plan = (struct img_plan){.op = stored ? IMG_OP_COMPRESSED : IMG_OP_WRITE,
+                                  .stored = stored,
+                                  .offset = c->base + offset,
+                                  .length = length};
+        int r = io_begin(c->target, c->context, plan, e);
+        if (r == IMG_WOULD_BLOCK) {
+            struct img_plan waits = *plan;
+            r = settle(c, u, e);
+            if (r == 0)
+                r = io_ready(c->target, c->context, &waits, e);
+            if (r == 0)
+                continue;
+        }
+        if (r < 0)
+            return r;
+        u->from[u->nplans++] = from;
+        offset += plan->length;
+        length -= plan->length;
+        from += plan->length;
+    }
+    return 0;
+}
+
+static int make_hole(struct copy *c, struct unit *u, uint64_t offset, uint64_t length, struct img_error *e) {
+    if (c->options->target_is_zero)
+        return 0;
+    int r = settle(c, u, e);
+    return r < 0 ? r : io_clear(c->target, c->context, IMG_OP_ZERO, true, c->base + offset, length, e);
+}
+
+/* The run of grains of one kind that starts at `at` bytes into the unit. */
+static uint64_t run_of(const struct copy *c, const struct unit *u, uint64_t at, bool *zero) {
+    uint64_t end = at;
+    bool kind = false;
+    while (end < u->length) {
+        uint64_t next = target_round_up(c, u->offset + end + 1) - u->offset;
+        if (next > u->length)
+            next = u->length;
+        bool is_zero = c->sparse && img_is_zero(u->data + end, next - end);
+        if (end > at && is_zero != kind)
+            break;
+        kind = is_zero;
+        end = next;
+    }
+    *zero = kind;
+    return end - at;
+}
+
+static int reserve_data(struct copy *c, struct unit *u, struct img_error *e) {
+    uint64_t at = 0;
+    int r = 0;
+    while (r == 0 && at < u->length) {
+        bool zero;
+        uint64_t run = run_of(c, u, at, &zero);
+        if (zero && (run >= c->sparse || c->grain > c->sparse))
+            r = make_hole(c, u, u->offset + at, run, e);
+        else
+            r = reserve(c, u, u->offset + at, run, u->data + at, 0, e);
+        at += run;
+    }
+    return r;
+}
+
+/* ---- compression ---- */
+
+static int compress_unit(struct copy *c, struct unit *u, struct img_error *e) {
+    for (uint64_t at = 0, i = 0; at < u->length; at += c->grain, i++) {
+        uint64_t n = u->length - at < c->grain ? u->length - at : c->grain;
+        if (n < c->grain) /* the image's last, short cluster: zeroes behind its end */
+            memset(u->data + at + n, 0, c->grain - n);
+        u->stored[i] = UINT32_MAX; /* a hole */
+        if (c->sparse && img_is_zero(u->data + at, n))
+            continue;
+        int64_t stored = c->target->driver->compress(c->target, u->data + at, c->grain, u->packed + at, c->grain - 1);
+        if (stored < 0)
+            return img_fail_errno(e, stored, "could not compress the cluster at offset %llu of '%s'",
+                                  (unsigned long long)(u->offset + at), c->source->path);
+        u->stored[i] = stored;
+    }
+    return 0;
+}
+
+static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *e) {
+    int r = 0;
+    for (uint64_t at = 0, i = 0; r == 0 && at < u->length; at += c->grain, i++) {
+        uint64_t n = u->length - at < c->grain ? u->length - at : c->grain;
+        if (u->stored[i] == UINT32_MAX)
+            r = make_hole(c, u, u->offset + at, n, e);
+        else
+            r = reserve(c, u, u->offset + at, n, u->stored[i] ? u->packed + at : u->data + at, u->stored[i], e);
+    }
+    return r;
+}
+
+/* ---- workers ---- */
+
+static void report(struct copy *c, uint64_t length) {
+    SCOPED_MUTEX(&c->lock);
+    c->done += length;
+    if (c->options->progress && c->result == 0 && c->options->progress(c->options->opaque, c->done, c->total)) {
+        c->result = img_fail(c->err, -ECANCELED, "the copy of '%s' was stopped", c->source->path);
+        pthread_cond_broadcast(&c->moved);
+    }
+}
+
+static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
+    int r = 0;
+    if (!u->zero)
+        r = img_pread(c->source, u->data, u->length, u->offset, e);
+    if (r == 0 && !u->zero && c->options->compress)
+        r = compress_unit(c, u, e);
+    if (r < 0 || !wait_turn(c, u->number))
+        return r;
+    if (u->zero)
+        r = make_hole(c, u, u->offset, u->length, e);
+    else
+        r = c->options->compress ? reserve_compressed(c, u, e) : reserve_data(c, u, e);
+    if (r == 0)
+        pass_turn(c);
+    int moved = settle(c, u, r < 0 ? NULL : e);
+    return r < 0 ? r : moved;
+}
+
+static void *worker(void *opaque) {
+    struct copy *c = opaque;
+    struct img_error e = {0};
+    uint64_t bytes = UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain;
+    struct unit *u = calloc(1, sizeof *u);
+    if (u) {
+        u->data = malloc(bytes);
+        u->packed = c->options->compress ? malloc(bytes) : NULL;
+        u->stored = c->options->compress ? malloc(bytes / c->grain * sizeof *u->stored) : NULL;
+    }
+    if (!u || !u->data || (c->options->compress && (!u->packed || !u->stored)))
+        stop(c, img_fail(&e, -ENOMEM, "no memory to copy '%s'", c->source->path), &e);
+    else
+        while (take_unit(c, u)) {
+            int r = copy_unit(c, u, &e);
+            if (r < 0)
+                stop(c, r, &e);
+            else
+                report(c, u->length);
+        }
+    if (u) {
+        free(u->data);
+        free(u->packed);
+        free(u->stored);
+    }
+    free(u);
+    return NULL;
+}
+
+static unsigned thread_count(const struct img_copy_options *o) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned n = o->threads ? o->threads : cores > 0 ? (unsigned)cores : 1;
+    return n > MAX_THREADS ? MAX_THREADS : n;
+}
+
+static int run_workers(struct copy *c) {
+    pthread_t threads[MAX_THREADS];
+    unsigned n = thread_count(c->options), started = 0;
+    while (started + 1 < n && pthread_create(&threads[started], NULL, worker, c) == 0)
+        started++;
+    worker(c); /* the caller works too: with no thread to be had it works alone */
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    return c->result;
+}
+
+static int check_request(const struct copy *c, struct img_error *err) {
+    uint64_t size = img_size(c->target), cluster = img_cluster_size(c->target);
+    if (!c->target->writable)
+        return img_fail(err, -EBADF, "'%s' is open for reading only", c->target->path);
+    if (c->base > size || c->total > size - c->base)
+        return img_fail(err, -EINVAL, "'%s' has %llu bytes, which do not fit into '%s' at %llu of %llu",
+                        c->source->path, (unsigned long long)c->total, c->target->path, (unsigned long long)c->base,
+                        (unsigned long long)size);
+    if (c->options->compress && !c->target->driver->compress)
+        return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", c->target->path,
+                        c->target->driver->name);
+    if (c->options->compress && c->base & (cluster - 1))
+        return img_fail(err, -EINVAL, "a compressed copy to offset %llu does not start on a cluster of %llu bytes",
+                        (unsigned long long)c->base, (unsigned long long)cluster);
+    return 0;
+}
+
+int img_copy(struct img *source, struct img *target, const struct img_copy_options *options, struct img_error *err) {
+    static const struct img_copy_options defaults = {.sparse_size = IMG_SPARSE_SIZE_DEFAULT};
+    struct copy c = {.source = source,
+                     .target = target,
+                     .options = options ? options : &defaults,
+                     .total = img_size(source),
+                     .err = err};
+    c.base = c.options->target_offset;
+    c.sparse = c.options->sparse_size;
+    c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
+    int r = check_request(&c, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_init(&c.claim, NULL);
+    pthread_mutex_init(&c.lock, NULL);
+    pthread_cond_init(&c.moved, NULL);
+    c.context = context_claim(&target->epochs);
+    c.context->shared = true;
+    r = run_workers(&c);
+    context_release(&target->epochs, c.context);
+    pthread_mutex_destroy(&c.claim);
+    pthread_mutex_destroy(&c.lock);
+    pthread_cond_destroy(&c.moved);
+    return r;
+}

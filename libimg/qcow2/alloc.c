@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* alloc.c - free host clusters.
+ *
+ * A context takes clusters from runs of its own, without a lock. Runs are refilled one at a time: (1) from extents that
+ * became free since the image was opened, (2) from holes of the old file, which are looked for one refcount block at a
+ * time, (3) from the fresh area behind everything that was ever handed out. Tables come only from the fresh area: a
+ * file whose counts are wrong must not get metadata written over its data.
+ *
+ * What must hold: a cluster is handed out only when its count is 0, and its count is 1 before anybody hears of it;
+ * never cluster 0; the file is made long enough before a cluster behind its end is handed out.
+ */
+#include "qcow2.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (1ull << 20)
+
+/* ---- the list of free extents: sorted, disjoint ---- */
+
+/* The first extent that ends behind `cluster`. */
+static uint32_t extent_behind(const struct allocator *a, uint64_t cluster) {
+    uint32_t low = 0, high = a->nfree;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (a->free[middle].cluster + a->free[middle].count <= cluster)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void extent_remove(struct allocator *a, uint32_t i) {
+    memmove(&a->free[i], &a->free[i + 1], (--a->nfree - i) * sizeof *a->free);
+}
+
+/* Nothing of it is on the list yet. False: the list is full. */
+static bool extent_insert(struct allocator *a, uint64_t cluster, uint64_t count, bool zero) {
+    uint32_t i = extent_behind(a, cluster);
+    struct free_extent *before = i ? &a->free[i - 1] : NULL, *after = i < a->nfree ? &a->free[i] : NULL;
+    if (before && before->cluster + before->count == cluster && before->zero == zero) {
+        before->count += count;
+        if (after && after->cluster == cluster + count && after->zero == zero) {
+            before->count += after->count;
+            extent_remove(a, i);
+        }
+        return true;
+    }
+    if (after && after->cluster == cluster + count && after->zero == zero) {
+        after->cluster = cluster;
+        after->count += count;
+        return true;
+    }
+    if (a->nfree == FREE_EXTENTS)
+        return false;
+    memmove(&a->free[i + 1], &a->free[i], (a->nfree++ - i) * sizeof *a->free);
+    a->free[i] = (struct free_extent){cluster, count, zero};
+    return true;
+}
+
+/* Parts that are on the list already are left as they are. */
+static bool extent_add(struct allocator *a, uint64_t cluster, uint64_t count, bool zero) {
+    uint64_t end = cluster + count;
+    while (cluster < end) {
+        uint32_t i = extent_behind(a, cluster);
+        uint64_t stop = end;
+        if (i < a->nfree && a->free[i].cluster < end) {
+            if (a->free[i].cluster <= cluster) {
+                cluster = a->free[i].cluster + a->free[i].count;
+                continue;
+            }
+            stop = a->free[i].cluster;
+        }
+        if (!extent_insert(a, cluster, stop - cluster, zero))
+            return false;
+        cluster = stop;
+    }
+    return true;
+}
+
+void alloc_free(struct qcow2 *q, uint64_t cluster, uint64_t count, bool zero) {
+    struct allocator *a = &q->alloc;
+    SCOPED_SPIN(&a->lock);
+    if (cluster == 0) {
+        cluster++;
+        count--;
+    }
+    if (!extent_add(a, cluster, count, zero) && cluster < a->scan)
+        a->scan = cluster; /* forgotten here, found again by a later look at the counts */
+}
+
+/* Takes the first extent of at least `want`, else the first of all. */
+static bool extent_take(struct allocator *a, uint64_t want, struct free_extent *out) {
+    SCOPED_SPIN(&a->lock);
+    if (!a->nfree)
+        return false;
+    uint32_t i = 0;
+    while (i < a->nfree && a->free[i].count < want)
+        i++;
+    if (i == a->nfree)
+        i = 0;
+    *out = a->free[i];
+    if (out->count > want) {
+        out->count = want;
+        a->free[i].cluster += want;
+        a->free[i].count -= want;
+    } else {
+        extent_remove(a, i);
+    }
+    return true;
+}
+
+/* ---- set-up ---- */
+
+/* A block device has no end of file that tells what is in use: the counts do. */
+static int highest_counted(struct qcow2 *q, uint64_t *end, struct img_error *err) {
+    struct refcounts *rc = &q->refcounts;
+    *end = 1;
+    for (uint64_t group = rc->table_entries; group-- > 0;) {
+        if (!rc->table[group])
+            continue;
+        for (uint64_t i = rc->per_block; i-- > 0;) {
+            uint64_t cluster = group * rc->per_block + i, count;
+            int r = refcount_load(q, cluster, err);
+            if (r < 0)
+                return r;
+            pthread_mutex_lock(&rc->lock);
+            bool there = refcount_peek(q, cluster, &count);
+            pthread_mutex_unlock(&rc->lock);
+            if (there && count) {
+                *end = cluster + 1;
+                return 0;
+            }
+        }
+    }
+    return 0;
+}
+
+int alloc_init(struct qcow2 *q, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    struct img_epochs *epochs = &q->image->epochs;
+    a->length = storage_size(q->file);
+    a->scan = 1;
+    a->fresh_is_zero = !q->file->fixed_size;
+    a->limit = q->file->fixed_size ? a->length >> q->cluster_bits : (QCOW2_MAX_HOST_OFFSET + 1) >> q->cluster_bits;
+    a->free = calloc(FREE_EXTENTS, sizeof *a->free);
+    if (!a->free)
+        return img_fail(err, -ENOMEM, "no memory for the list of free extents");
+    for (unsigned i = 0; i < IMG_CONTEXTS; i++)
+        if (!(epochs->contexts[i].driver = calloc(1, sizeof(struct q2_context))))
+            return img_fail(err, -ENOMEM, "no memory for the contexts of '%s'", q->image->path);
+    if (q->file->fixed_size)
+        return highest_counted(q, &a->fresh, err);
+    a->fresh = a->keep = (a->length + q->cluster_size - 1) >> q->cluster_bits;
+    return 0;
+}
+
+void alloc_destroy(struct qcow2 *q) {
+    for (unsigned i = 0; i < IMG_CONTEXTS; i++) {
+        free(q->image->epochs.contexts[i].driver);
+        q->image->epochs.contexts[i].driver = NULL;
+    }
+    freed_list_free(q->alloc.returned);
+    free(q->alloc.free);
+    q->alloc.free = NULL;
+    q->alloc.returned = NULL;
+    q->alloc.nfree = 0;
+}
+
+struct q2_context *q2_context(struct img_context *c) {
+    return c->driver;
+}
+
+uint64_t run_take(struct run *run, uint64_t count, uint64_t *first) {
+    if (count > run->end - run->next)
+        count = run->end - run->next;
+    *first = run->next;
+    run->next += count;
+    return count;
+}
+
+int alloc_lengthen(struct qcow2 *q, uint64_t end, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    if (end > a->limit)
+        return img_fail(err, -ENOSPC, "'%s' has no room for more clusters", q->image->path);
+    uint64_t need = end << q->cluster_bits;
+    if (need <= a->length)
+        return 0;
+    uint64_t step = a->length / 8 < MIB ? MIB : a->length / 8 > 256 * MIB ? 256 * MIB : a->length / 8;
+    uint64_t length = a->length + step > need ? a->length + step : need;
+    length &= ~(q->cluster_size - 1);
+    int r = q->file->ops->truncate(q->file, length);
+    if (r < 0 && length > need)
+        r = q->file->ops->truncate(q->file, length = need);
+    if (r < 0)
+        return img_fail_errno(err, r, "could not lengthen '%s' to %llu bytes", q->image->path,
+                              (unsigned long long)length);
+    a->length = length;
+    return 0;
+}
+
+/* ---- taking ---- */
+
+/* Raises the counts of the clusters from 0 to 1, as far as they are 0. refill held. */
+static int claim(struct qcow2 *q, uint64_t first, uint64_t count, uint64_t *claimed, struct img_error *err) {
+    struct refcounts *rc = &q->refcounts;
+    uint64_t done = 0;
+    *claimed = 0;
+    while (done < count) {
+        uint64_t piece_end = ((first + done) / rc->per_piece + 1) * rc->per_piece;
+        int r = refcount_load(q, first + done, err);
+        if (r < 0)
+            return done ? 0 : r;
+        SCOPED_MUTEX(&rc->lock);
+        for (; done < count && first + done < piece_end; done++) {
+            uint64_t now;
+            if (!refcount_peek(q, first + done, &now))
+                break; /* evicted in between: load it again */
+            if (now || !refcount_has_block(q, first + done))
+                return 0;
+            refcount_set(q, first + done, 1);
+            *claimed = done + 1;
+        }
+    }
+    return 0;
+}
+
+/* Looks for holes in the next refcount block of the old part of the file. *more: there is a further one. */
+static int scan_block(struct qcow2 *q, bool *more, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    struct refcounts *rc = &q->refcounts;
+    spin_lock(&a->lock);
+    uint64_t at = a->scan;
+    spin_unlock(&a->lock);
+    uint64_t end = (at / rc->per_block + 1) * rc->per_block, start = 0, count = 0;
+    bool full = false;
+    if (end > a->fresh)
+        end = a->fresh;
+    while (at < end && !full) {
+        uint64_t now = 1;
+        int r = refcount_has_block(q, at) ? refcount_load(q, at, err) : 0;
+        if (r < 0)
+            return r;
+        pthread_mutex_lock(&rc->lock);
+        uint64_t piece_end = (at / rc->per_piece + 1) * rc->per_piece;
+        for (; at < end && at < piece_end; at++) {
+            if (!refcount_has_block(q, at))
+                now = 1; /* nothing can be taken where nothing counts it */
+            else if (!refcount_peek(q, at, &now))
+                break;
+            if (now == 0 && count++ == 0)
+                start = at;
+            if (now && count) {
+                spin_lock(&a->lock);
+                full = !extent_add(a, start, count, false);
+                spin_unlock(&a->lock);
+                count = 0;
+                if (full)
+                    break;
+            }
+        }
+        pthread_mutex_unlock(&rc->lock);
+    }
+    spin_lock(&a->lock);
+    if (count && !extent_add(a, start, count, false))
+        full = true;
+    a->scan = full ? start : at;
+    *more = !full && at < a->fresh;
+    spin_unlock(&a->lock);
+    return 0;
+}
+
+/* From extents that are known to be free. */
+static int take_known(struct qcow2 *q, struct run *run, uint64_t want, struct img_error *err) {
+    struct free_extent e;
+    while (extent_take(&q->alloc, want, &e)) {
+        uint64_t claimed;
+        int r = claim(q, e.cluster, e.count, &claimed, err);
+        if (r < 0)
+            return r;
+        if (!claimed)
+            continue;
+        if (claimed < e.count) /* the next one is counted by something; what is behind it is found again by a scan */
+            alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
+        *run = (struct run){e.cluster, e.cluster + claimed, run->want, e.zero};
+        return 1;
+    }
+    return 0;
+}
+
+/* From the fresh area. IMG_WOULD_BLOCK: a refcount block must be made first. 0: there is none. */
+static int take_fresh(struct qcow2 *q, struct run *run, uint64_t want, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    for (;;) {
+        if (a->fresh >= a->limit)
+            return 0;
+        if (!refcount_has_block(q, a->fresh))
+            return IMG_WOULD_BLOCK;
+        uint64_t group_end = (a->fresh / q->refcounts.per_block + 1) * q->refcounts.per_block;
+        uint64_t n = want < group_end - a->fresh ? want : group_end - a->fresh, claimed;
+        if (n > a->limit - a->fresh)
+            n = a->limit - a->fresh;
+        int r = alloc_lengthen(q, a->fresh + n, err);
+        if (r < 0 && n > 1)
+            r = alloc_lengthen(q, a->fresh + (n = 1), err);
+        if (r == 0)
+            r = claim(q, a->fresh, n, &claimed, err);
+        if (r < 0)
+            return r;
+        if (!claimed) {
+            a->fresh++; /* a count behind the end of the file: leaked by a power cut */
+            continue;
+        }
+        *run = (struct run){a->fresh, a->fresh + claimed, run->want, a->fresh_is_zero};
+        a->fresh += claimed;
+        return 2;
+    }
+}
+
+static uint64_t wanted(const struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t least) {
+    uint64_t start = kind == RUN_META ? 1 : MIB >> q->cluster_bits;
+    uint64_t most = kind == RUN_META ? 16 : 16 * MIB >> q->cluster_bits;
+    uint64_t want = run->want ? run->want * 2ull : start;
+    if (kind == RUN_DATA && want < least)
+        want = least;
+    if (want > most)
+        want = most;
+    run->want = want ? want : 1;
+    return run->want;
+}
+
+enum found { FOUND_NOTHING, FOUND_RUN, NEEDS_BLOCK };
+
+static int search(struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t want, struct img_error *err) {
+    SCOPED_MUTEX(&q->alloc.refill);
+    bool more = true;
+    int r;
+    if (run->next < run->end)
+        return FOUND_RUN;
+    if (kind == RUN_DATA) {
+        if ((r = take_known(q, run, want, err)))
+            return r < 0 ? r : FOUND_RUN;
+        if ((r = scan_block(q, &more, err)) < 0)
+            return r;
+        if ((r = take_known(q, run, want, err)))
+            return r < 0 ? r : FOUND_RUN;
+    }
+    r = take_fresh(q, run, want, err);
+    if (r)
+        return r < 0 ? r : r == IMG_WOULD_BLOCK ? NEEDS_BLOCK : FOUND_RUN;
+    /* nothing fresh: look at all that is left */
+    while (more) {
+        if ((r = scan_block(q, &more, err)) < 0)
+            return r;
+        if ((r = take_known(q, run, want, err)))
+            return r < 0 ? r : FOUND_RUN;
+    }
+    r = take_known(q, run, want, err);
+    return r < 0 ? r : r ? FOUND_RUN : FOUND_NOTHING;
+}
+
+int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t least, struct img_error *err) {
+    struct q2_context *mine = q2_context(c);
+    struct run *run = kind == RUN_META ? &mine->meta : &mine->data;
+    if (run->next < run->end)
+        return 0;
+    uint64_t want = wanted(q, run, kind, least);
+    for (int round = 0;; round++) {
+        int r = writes_allowed(q, err);
+        if (r == 0)
+            r = search(q, run, kind, want, err);
+        if (r < 0 || r == FOUND_RUN)
+            return r < 0 ? r : 0;
+        SCOPED_MUTEX(&q->role);
+        if (r == NEEDS_BLOCK) {
+            pthread_mutex_lock(&q->alloc.refill);
+            uint64_t fresh = q->alloc.fresh;
+            pthread_mutex_unlock(&q->alloc.refill);
+            if ((r = refcounts_grow(q, fresh, err)) < 0)
+                return r;
+            continue;
+        }
+        if (round)
+            return img_fail(err, -ENOSPC, "'%s' has no room for more clusters", q->image->path);
+        if ((r = round_run(q, err)) < 0) /* what was let go may be free now */
+            return r;
+    }
+}
+
+/* Whether the clusters are counted by blocks that exist; if not, *missing is the first that is not. */
+static bool blocks_cover(struct qcow2 *q, uint64_t first, uint64_t count, uint64_t *missing) {
+    uint64_t per_block = q->refcounts.per_block;
+    for (uint64_t group = first / per_block; group <= (first + count - 1) / per_block; group++)
+        if (!refcount_has_block(q, group * per_block)) {
+            *missing = group * per_block > first ? group * per_block : first;
+            return false;
+        }
+    return true;
+}
+
+/* refill held. *claimed < count: something there was counted; try again behind it. */
+static int claim_fresh(struct qcow2 *q, uint64_t count, uint64_t *first, uint64_t *claimed, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    *first = a->fresh;
+    *claimed = 0;
+    int r = alloc_lengthen(q, *first + count, err);
+    if (r == 0)
+        r = claim(q, *first, count, claimed, err);
+    if (r == 0)
+        a->fresh += *claimed < count ? *claimed + 1 : count;
+    return r;
+}
+
+int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    for (;;) {
+        uint64_t missing, claimed = 0;
+        pthread_mutex_lock(&a->refill);
+        /* a block that is missing is made first; it starts its group, and the clusters behind it are taken then */
+        bool covered = blocks_cover(q, a->fresh, count, &missing);
+        int r = covered ? claim_fresh(q, count, first, &claimed, err) : 0;
+        pthread_mutex_unlock(&a->refill);
+        if (!covered)
+            r = refcounts_grow(q, missing, err);
+        if (r < 0 || claimed == count)
+            return r;
+        if (claimed && (r = refcount_release(q, *first, claimed, false, err)) < 0)
+            return r;
+    }
+}
+
+/* ---- closing ---- */
+
+static int return_run(struct qcow2 *q, uint64_t from, uint64_t to, struct img_error *err) {
+    return from < to ? refcount_release(q, from, to - from, false, err) : 0;
+}
+
+int alloc_return_runs(struct qcow2 *q, struct img_error *err) {
+    for (unsigned i = 0; i < IMG_CONTEXTS; i++) {
+        struct q2_context *c = q->image->epochs.contexts[i].driver;
+        if (!c)
+            continue;
+        struct q2_context held = *c;
+        memset(c, 0, sizeof *c);
+        int r = return_run(q, held.data.next, held.data.end, err);
+        if (r == 0)
+            r = return_run(q, held.meta.next, held.meta.end, err);
+        if (r == 0 && held.byte_next < held.byte_end)
+            r = return_run(q, cluster_index(q, held.byte_next), cluster_index(q, held.byte_end - 1) + 1, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int alloc_trim(struct qcow2 *q) {
+    struct allocator *a = &q->alloc;
+    uint64_t end = (a->length + q->cluster_size - 1) >> q->cluster_bits;
+    if (q->file->fixed_size || atomic_load(&q->corrupt))
+        return 0;
+    while (end > a->keep) {
+        uint64_t count = 0;
+        if (refcount_load(q, end - 1, NULL) < 0)
+            return 0;
+        pthread_mutex_lock(&q->refcounts.lock);
+        bool there = refcount_peek(q, end - 1, &count);
+        pthread_mutex_unlock(&q->refcounts.lock);
+        if (there && count)
+            break;
+        if (there)
+            end--;
+    }
+    uint64_t length = end << q->cluster_bits;
+    if (length >= a->length)
+        return 0;
+    int r = q->file->ops->truncate(q->file, length);
+    if (r == 0)
+        a->length = length;
+    return r;
+}
