@@ -124,7 +124,7 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
         if (r < 0) {
             image->state = NULL;
             if (!options->format || image->driver != &raw_driver)
-                img_prefix(err, r, "Could not open '%s'", image->path);
+                img_prefix(err, r, "Could not open '%s': ", image->path);
         }
     }
     image->has_backing = backing != NULL;
@@ -179,7 +179,7 @@ static int open_below(struct img *top, struct img *layer, const char *format, un
         storage_close(file);
     else if (r == 0)
         r = open_layer(file, &below, out, next_format, err);
-    return r < 0 ? img_prefix(err, r, "Could not open backing file of '%s'", layer->path) : 0;
+    return r < 0 ? img_prefix(err, r, "Could not open backing file of '%s': ", layer->path) : 0;
 }
 
 static int open_chain(struct img *top, char *format, const struct img_open_options *options, struct img_error *err) {
