@@ -82,11 +82,13 @@ int storage_zero(struct storage *s, uint64_t offset, uint64_t length, bool unmap
 /* Writes zeroes over the range, in pieces, whatever else the storage could do. */
 int storage_write_zeroes(struct storage *s, uint64_t offset, uint64_t length);
 
-/* Opens a host file or block device (file.c), takes the image locks, and refuses anything else. `share_all`:
- * force-share. `directory_of`: when not NULL, a relative `path` is looked up beside that path (backing and data files).
- */
+/* Opens a host regular file or block device (file.c), refuses anything else at once, and takes the image locks before
+ * anything is read. `flags`: enum img_open_flags; IMG_OPEN_WRITE opens for writing, IMG_OPEN_FORCE_SHARE reads whatever
+ * others do, IMG_OPEN_UNLOCKED takes no locks; the others mean nothing here. The modes with O_DIRECT fall back to the
+ * page cache where the file system has none; that every write be durable (write-through) is up to the caller. */
 int file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
-/* As file_open on a descriptor, which is duplicated: file offset, status flags and locks are shared with the caller's. */
+/* As file_open on a descriptor, which is duplicated: file offset, status flags and locks are shared with the caller's.
+ */
 int file_open_fd(int fd, uint32_t flags, enum img_cache cache, struct storage **out, struct img_error *err);
 /* Creates (O_CREAT | O_EXCL) a regular file for writing, mode 0644 & ~umask, locked as its creator. */
 int file_create(const char *path, enum img_cache cache, struct storage **out, struct img_error *err);
