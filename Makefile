@@ -30,30 +30,37 @@ TOOL_LIBS := -ljansson
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
 CMD_SRC := $(sort $(wildcard cmd/*.c))
 
+, := ,
 objects = $(patsubst %.c,$B/obj/%.o,$1)
 LIB_OBJ := $(call objects,$(LIB_SRC))
 CMD_OBJ := $(call objects,$(CMD_SRC))
 
 all: $B/libimg.a $B/libimg.so $B/img
 
+# `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $1	$@')
+compile = $Q mkdir -p $(@D) && $(CC) $(FLAGS) $1 -MMD -MP -c $< -o $@
+link = $Q mkdir -p $(@D) && $(CC) $(FLAGS) $(LDFLAGS) $1 $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $2 -o $@
+archive = $Q rm -f $@ && $(AR) rcs $@ $^
+
 $B/obj/libimg/%.o: libimg/%.c $B/flags
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -fPIC -fvisibility=hidden -Ilibimg -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(call compile,-fPIC -fvisibility=hidden -Ilibimg)
 $B/obj/cmd/%.o: cmd/%.c $B/flags
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
-$B/obj/%.o: %.c $B/flags
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -Ilibimg -Itests -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(call compile)
 
 $B/libimg.a: $(LIB_OBJ)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(archive)
 $B/libimg.so: $(LIB_OBJ)
-	$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F).$(SOVERSION) $^ $(LIBS) -o $@
+	$(call say,LD)
+	$(call link,-shared -Wl$(,)-soname$(,)$(@F).$(SOVERSION))
 	@ln -sf $(@F) $@.$(SOVERSION)
 $B/img: $(CMD_OBJ) $B/libimg.a
-	$(CC) $(FLAGS) $(LDFLAGS) $^ $(LIBS) $(TOOL_LIBS) -o $@
+	$(call say,LD)
+	$(call link,,$(TOOL_LIBS))
 
 # The compiler and its flags, rewritten only when they change.
 $B/flags: FORCE
@@ -62,7 +69,7 @@ $B/flags: FORCE
 
 include mk/test.mk mk/fuzz.mk mk/install.mk
 
--include $(shell find $B/obj -name '*.d' 2>/dev/null)
+-include $(shell find $B/obj $B/obj-debug -name '*.d' 2>/dev/null)
 
 # Installs what is missing first, so its parts are built by a second make: without -j on all cores.
 JOBS = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))

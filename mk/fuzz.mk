@@ -11,7 +11,11 @@ FUZZ_HELP := $(filter-out $(wildcard fuzz/fuzz_*.c),$(sort $(wildcard fuzz/*.c))
 FUZZ_BIN := $(FUZZ_NAMES:%=$B/fuzz_%)
 
 $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP)) $B/libimg.a
-	$(CC) $(FLAGS) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
+	$(call say,LD)
+	$(call link,-fsanitize=fuzzer)
+$B/obj/fuzz/%.o: fuzz/%.c $B/flags
+	$(call say,CC)
+	$(call compile,-Ilibimg)
 
 fuzz-programs: $(FUZZ_BIN)
 

@@ -21,21 +21,39 @@ TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
 BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
 TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN)
 
-TEST_LIBS := $(LIBS) $(TOOL_LIBS) -lcmocka
+# The tests link the engine with IMG_DEBUG: its assertions, and the points at which a test can hold a thread. Flavours
+# other than the usual one have it anyway.
+TEST_ENGINE := $B/libimg$(if $(FLAVOUR),,-debug).a
+TEST_LIBS := $(TOOL_LIBS) -lcmocka
 
-$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $B/libimg.a
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
-$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libimg.a
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
-$B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $B/libimg.a
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(LDFLAGS) $^ $(TEST_LIBS) -o $@
+$B/obj-debug/%.o: %.c $B/flags
+	$(call say,CC)
+	$(call compile,-DIMG_DEBUG -Ilibimg)
+$B/libimg-debug.a: $(LIB_SRC:%.c=$B/obj-debug/%.o)
+	$(call say,AR)
+	$(archive)
+
+$B/obj/tests/%.o: tests/%.c $B/flags
+	$(call say,CC)
+	$(call compile,-DIMG_DEBUG -Ilibimg -Itests)
+$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $(TEST_ENGINE)
+	$(call say,LD)
+	$(call link,,$(TEST_LIBS))
+$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $(TEST_ENGINE)
+	$(call say,LD)
+	$(call link,,$(TEST_LIBS))
+$B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
+	$(call say,LD)
+	$(call link,,$(TEST_LIBS))
 # The recorder stands in for the data file that the engine opens by itself.
-$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $B/libimg.a
-	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(LDFLAGS) -Wl,--wrap=file_open $^ $(TEST_LIBS) -o $@
+$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
+	$(call say,LD)
+	$(call link,,-Wl$(,)--wrap=file_open $(TEST_LIBS))
+# What the recorder takes the place of: it defines __wrap_NAME.
+WRAPPED = $(patsubst %,-Wl$(,)--wrap=%,$(shell sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/\1/p' $(CRASH_SRC) | sort -u))
+
+# Objects are kept between runs although only patterns name them.
+.SECONDARY:
 
 test-programs: all $(TEST_BIN)
 
