@@ -290,6 +290,8 @@ int header_read(struct storage *file, struct qcow2_header *h, bool lenient, stru
         r = check_places(h, storage_size(file), lenient, err);
     if (r < 0)
         header_free(h);
+    else
+        h->size &= ~(uint64_t)(SECTOR - 1); /* a disk has whole sectors */
     return r;
 }
 
