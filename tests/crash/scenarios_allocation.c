@@ -10,7 +10,7 @@
 /* Whole, half, spanning and ragged writes into clusters not yet touched, then over themselves. */
 static void run_writes(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image), step = img_size(w->image) / 6 / cluster * cluster;
-    for (uint64_t base = 0; base + step <= img_size(w->image); base += step) {
+    for (uint64_t base = 0; base + step <= img_size(w->image) && step >= 10 * cluster; base += step) {
         guest_write(w, base, cluster);
         guest_write(w, base + 2 * cluster, cluster / 2);
         guest_write(w, base + 3 * cluster + cluster / 2, cluster);
@@ -117,7 +117,7 @@ const struct scenario scenarios_allocation[] = {
     },
     {
         .name = "allocate-subclusters",
-        .prepare = CREATE "-o cluster_size=16k,extended_l2=on image.qcow2 768k" IO
+        .prepare = CREATE "-o cluster_size=16k,extended_l2=on image.qcow2 1M" IO
                           "-c 'write -P 7 4k 6k' -c 'write -P 8 256k 32k' -c 'write -z 260k 2k'",
         .run = run_writes,
     },
@@ -125,7 +125,7 @@ const struct scenario scenarios_allocation[] = {
         .name = "allocate-subclusters-over-backing",
         .prepare = CREATE "-o cluster_size=4k base.qcow2 500k && qemu-io -f qcow2 base.qcow2 -c 'write -P 5 0 500k' "
                           ">/dev/null && " CREATE "-o cluster_size=16k,extended_l2=on -b base.qcow2 -F qcow2 "
-                          "image.qcow2 768k" IO "-c 'write -P 7 4k 6k' -c 'write -z 100k 2k'",
+                          "image.qcow2 1M" IO "-c 'write -P 7 4k 6k' -c 'write -z 100k 2k'",
         .run = run_everything,
     },
     {

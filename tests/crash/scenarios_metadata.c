@@ -177,13 +177,13 @@ const struct scenario scenarios_metadata[] = {
         .name = "block-device",
         .prepare = CREATE "-o cluster_size=1k image.qcow2 256k",
         .run = run_everything,
-        .device_size = 448 << 10,
+        .device_size = 6 << 20,
     },
     {
         .name = "block-device-512-byte-clusters",
         .prepare = CREATE "-o cluster_size=512 image.qcow2 128k",
         .run = run_everything,
-        .device_size = 256 << 10,
+        .device_size = 3 << 20,
     },
     {
         .name = "bitmaps-in-use",

@@ -118,7 +118,9 @@ void guest_zero(struct world *w, uint64_t offset, uint64_t length, bool unmap) {
 void guest_discard(struct world *w, uint64_t offset, uint64_t length) {
     struct img_error err = {0};
     uint64_t cluster = img_cluster_size(w->image);
-    uint64_t from = (offset + cluster - 1) / cluster * cluster, to = (offset + length) / cluster * cluster;
+    uint64_t from = (offset + cluster - 1) / cluster * cluster, to = offset + length;
+    if (to != img_size(w->image)) /* the image's last cluster may be short */
+        to = to / cluster * cluster;
     struct model_event *event = NULL;
     if (from < to && !w->judge.no_discard)
         event = model_write(w->model, from, to - from, NULL);
