@@ -292,7 +292,7 @@ static int move_preallocation(struct img_plan *plan, enum img_preallocation prea
     int r = 0;
     if (preallocation == IMG_PREALLOCATION_FALLOC)
         r = step->file->ops->reserve(step->file, host, length);
-    if (r == 0 && (preallocation == IMG_PREALLOCATION_FULL || !plan->resv.joinable))
+    if (r == 0 && (preallocation == IMG_PREALLOCATION_FULL || !plan->resv.zero))
         r = storage_zero(step->file, host, length, false);
     return r;
 }

@@ -333,7 +333,7 @@ static uint64_t wanted(const struct qcow2 *q, struct run *run, enum run_kind kin
 
 enum found { FOUND_NOTHING, FOUND_RUN, NEEDS_BLOCK };
 
-static int search(struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t want, struct img_error *err) {
+static int search_locked(struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t want, struct img_error *err) {
     SCOPED_MUTEX(&q->alloc.refill);
     bool more = true;
     int r;
@@ -361,6 +361,17 @@ static int search(struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t
     return r < 0 ? r : r ? FOUND_RUN : FOUND_NOTHING;
 }
 
+/* Counts move: a write plan is open meanwhile, so that a closed gate means that none does. */
+static int search(struct qcow2 *q, struct img_context *c, struct run *run, enum run_kind kind, uint64_t want,
+                  struct img_error *err) {
+    struct img_plan plan = {.op = IMG_OP_WRITE, .writes = true};
+    if (!plan_open(&q->image->epochs, c, &plan))
+        return FOUND_RUN; /* the caller meets the gate and comes back */
+    int r = search_locked(q, run, kind, want, err);
+    plan_close(&q->image->epochs, &plan);
+    return r;
+}
+
 int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t least, struct img_error *err) {
     struct q2_context *mine = q2_context(c);
     struct run *run = kind == RUN_META ? &mine->meta : &mine->data;
@@ -370,7 +381,7 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uin
     for (int round = 0;; round++) {
         int r = writes_allowed(q, err);
         if (r == 0)
-            r = search(q, run, kind, want, err);
+            r = search(q, c, run, kind, want, err);
         if (r < 0 || r == FOUND_RUN)
             return r < 0 ? r : 0;
         SCOPED_MUTEX(&q->role);

@@ -67,6 +67,11 @@ void fail_for_good(struct qcow2 *q, int code, const char *what) {
     atomic_compare_exchange_strong(&q->failed, &none, code);
 }
 
+void metadata_write_failed(struct qcow2 *q, int code, const char *what) {
+    if (code != -ENOSPC && code != -EDQUOT)
+        fail_for_good(q, code, what);
+}
+
 static int failed_error(struct qcow2 *q, struct img_error *err) {
     return img_fail(err, atomic_load(&q->failed), "'%s' takes no more writes since an earlier failure: %s",
                     q->image->path, q->failed_text);
@@ -321,8 +326,7 @@ static void free_round(struct round *r) {
 /* ---- the round ---- */
 
 static int metadata_failed(struct qcow2 *q, int code, const char *what, struct img_error *err) {
-    if (code != -ENOSPC && code != -EDQUOT)
-        fail_for_good(q, code, what);
+    metadata_write_failed(q, code, what);
     return img_fail_errno(err, code, "could not write the metadata of '%s'", q->image->path);
 }
 
@@ -374,7 +378,8 @@ int round_run(struct qcow2 *q, struct img_error *err) {
         return r;
     atomic_store(&q->ended, number);
     IMG_DEBUG_PAUSE("round-done");
-    return limbo_release(q, err);
+    (void)limbo_release(q, NULL); /* what cannot fall now stays in limbo; the round itself is done */
+    return 0;
 }
 
 int qcow2_flush(struct img *image, struct img_error *err) {

@@ -180,7 +180,8 @@ static void hide(struct qcow2 *q, struct slice *s) {
 static bool evict(struct qcow2 *q, struct slice *s) {
     if (atomic_exchange_explicit(&s->used, 0, memory_order_relaxed) || !spin_try(&s->lock))
         return false;
-    bool idle = !s->loading && !s->dirty && !s->frozen && !s->pins && !s->waiters && !s->freed;
+    bool idle = !s->loading && !s->dirty && !s->frozen && !s->pins && !s->waiters && !s->freed &&
+                (!s->zero_epoch || epoch_passed(&q->image->epochs, s->zero_epoch));
     if (idle)
         hide(q, s);
     spin_unlock(&s->lock);

@@ -19,9 +19,9 @@ struct piece {
     uint64_t host, length;
 };
 
-/* What starts at `offset`; to the end of its cluster, subcluster range or absent table at most. */
-static int look(struct qcow2 *q, struct img_context *c, uint64_t offset, uint64_t end, struct piece *p,
-                struct img_error *err) {
+/* What starts at `offset`; to the end of its cluster, subcluster range or absent table at most. A plan is open.
+ * IMG_WOULD_BLOCK: its slice is not resident. */
+static int look(struct qcow2 *q, uint64_t offset, uint64_t end, struct piece *p, struct img_error *err) {
     uint64_t cluster = cluster_index(q, offset), from = in_cluster(q, offset), to = q->cluster_size;
     struct l2_entry e;
     bool suspect;
@@ -31,13 +31,8 @@ static int look(struct qcow2 *q, struct img_context *c, uint64_t offset, uint64_
         p->length = (table_end < end ? table_end : end) - offset;
         return 0;
     }
-    while (!l2_peek(q, cluster, &e, &suspect)) {
-        struct img_need need = {.kind = NEED_SLICE, .index = slice_number(q, cluster)};
-        gate_wait(&q->image->epochs, false);
-        int r = qcow2_ready(q->image, c, &need, err);
-        if (r < 0)
-            return r;
-    }
+    if (!l2_peek(q, cluster, &e, &suspect))
+        return IMG_WOULD_BLOCK;
     const char *fault = suspect ? entry_fault(q, e, cluster) : NULL;
     if (fault)
         return img_fail(err, -EIO, "the L2 entry of guest offset 0x%llx of '%s' (0x%llx) %s",
@@ -67,17 +62,42 @@ static bool asks_host(struct qcow2 *q) {
     return state == 2;
 }
 
+/* With a plan open: lengthens the piece, which begins at `offset` and may be empty still, as far as it goes on.
+ * IMG_WOULD_BLOCK: the slice behind it is not resident. */
+static int lengthen(struct qcow2 *q, uint64_t offset, uint64_t end, struct piece *p, unsigned *looks,
+                    struct img_error *err) {
+    while (offset + p->length < end && (*looks)++ < MAP_CLUSTERS) {
+        struct piece next;
+        int r = look(q, offset + p->length, end, &next, p->length ? NULL : err);
+        if (r < 0)
+            return p->length ? 0 : r; /* behind the first piece an error is the next call's */
+        if (r || (p->length && !continues(p, &next)))
+            return r;
+        if (!p->length)
+            *p = next;
+        else
+            p->length += next.length;
+    }
+    return 0;
+}
+
 static int merged_piece(struct qcow2 *q, struct img_context *c, uint64_t offset, uint64_t length, struct piece *p,
                         struct img_error *err) {
-    uint64_t end = offset + length;
-    int r = look(q, c, offset, end, p, err);
-    for (unsigned n = 0; r == 0 && offset + p->length < end && n < MAP_CLUSTERS; n++) {
-        struct piece next;
-        if (look(q, c, offset + p->length, end, &next, NULL) < 0 || !continues(p, &next))
-            break;
-        p->length += next.length;
+    struct img_epochs *epochs = &q->image->epochs;
+    unsigned looks = 0;
+    *p = (struct piece){0};
+    for (;;) {
+        struct img_plan plan = {.op = IMG_OP_READ};
+        while (!plan_open(epochs, c, &plan))
+            gate_wait(epochs, false);
+        int r = lengthen(q, offset, offset + length, p, &looks, err);
+        plan_close(epochs, &plan);
+        if (r <= 0)
+            return r;
+        struct img_need need = {.kind = NEED_SLICE, .index = slice_number(q, cluster_index(q, offset + p->length))};
+        if ((r = qcow2_ready(q->image, c, &need, p->length ? NULL : err)) < 0)
+            return p->length ? 0 : r;
     }
-    return r;
 }
 
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err) {

@@ -301,6 +301,15 @@ static int qcow2_finish(struct img *image, struct img_error *err) {
 
 /* ---- what a plan needs ---- */
 
+static int load_count(struct qcow2 *q, struct img_context *c, uint64_t cluster, struct img_error *err) {
+    struct img_plan plan = {.op = IMG_OP_WRITE, .writes = true};
+    if (!plan_open(&q->image->epochs, c, &plan))
+        return 0;
+    int r = refcount_load(q, cluster, err);
+    plan_close(&q->image->epochs, &plan);
+    return r;
+}
+
 int qcow2_ready(struct img *image, struct img_context *c, const struct img_need *need, struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
     int r;
@@ -325,7 +334,7 @@ int qcow2_ready(struct img *image, struct img_context *c, const struct img_need 
     case NEED_RUN:
         return alloc_refill(q, c, RUN_DATA, need->count, err);
     case NEED_COUNT:
-        return refcount_load(q, need->index, err);
+        return load_count(q, c, need->index, err);
     case NEED_RESV:
         resv_sleep(q, need->index, need->ticket);
         return 0;

@@ -404,6 +404,8 @@ void limbo_add(struct qcow2 *q, struct freed *list);
 /* Fails when the image may not be changed any more. */
 int writes_allowed(struct qcow2 *q, struct img_error *err);
 void fail_for_good(struct qcow2 *q, int code, const char *what);
+/* Lack of space is no failure for good. */
+void metadata_write_failed(struct qcow2 *q, int code, const char *what);
 int barrier(struct qcow2 *q, bool data);
 
 /* ---- switch.c ---- */

@@ -182,6 +182,7 @@ static struct rc_piece *take_piece(struct qcow2 *q, int *error) {
             continue; /* nothing but reads reaches the file */
         int r = write_piece(q, piece);
         if (r < 0) {
+            metadata_write_failed(q, r, "the host could not write refcounts");
             *error = r;
             return NULL;
         }

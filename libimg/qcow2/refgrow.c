@@ -26,6 +26,8 @@ static int write_block(struct qcow2 *q, uint64_t group, uint64_t place, uint64_t
             refcount_put_raw(block, q->header.refcount_order, c - start, 1);
     int r = storage_write(q->file, block, q->cluster_size, place << q->cluster_bits);
     free(block);
+    if (r < 0)
+        metadata_write_failed(q, r, "the host could not write a refcount block");
     return r < 0 ? img_fail_errno(err, r, "could not write a refcount block of '%s'", q->image->path) : 0;
 }
 

@@ -93,8 +93,8 @@ static int grow(struct qcow2 *q, struct img_context *c, uint64_t size, enum img_
         preallocation = IMG_PREALLOCATION_METADATA; /* the data file must be readable without us */
     atomic_store(&q->image->size, size);            /* for our own requests; nobody else gets through the gate */
     r = make_zero(q, c, old, size, err);
-    if (r == 0 && preallocation != IMG_PREALLOCATION_OFF)
-        r = io_preallocate(q->image, c, old, size - old, preallocation, err);
+    if (r == 0 && preallocation != IMG_PREALLOCATION_OFF && size > round_up(q, old))
+        r = io_preallocate(q->image, c, round_up(q, old), size - round_up(q, old), preallocation, err);
     if (r == 0)
         r = round_run(q, err);
     if (r == 0)

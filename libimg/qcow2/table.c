@@ -30,7 +30,10 @@ static int write_start(struct qcow2 *q, uint64_t old, uint64_t host, bool zero, 
     if (r == 0)
         r = storage_write(q->file, buffer, q->cluster_size, host);
     free(buffer);
-    return r < 0 ? img_fail_errno(err, r, "could not write a new L2 table of '%s'", q->image->path) : 0;
+    if (r == 0)
+        return 0;
+    metadata_write_failed(q, r, "the host could not write a new L2 table");
+    return img_fail_errno(err, r, "could not write a new L2 table of '%s'", q->image->path);
 }
 
 /* The birth lock and a write plan are held. IMG_WOULD_BLOCK: the meta run is empty. */

@@ -203,6 +203,7 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
                                           .host = host << q->cluster_bits,
                                           .start = plan->offset,
                                           .end = plan->offset + plan->length,
+                                          .zero = zero,
                                           .in_place = in_place || q->external};
     bool by_sub = q->extended && !(first.word & QCOW2_COMPRESSED) && (in_place || !entry_has_host(q, first));
     struct l2_entry last = slice_get(q, s, index + n - 1);
