@@ -76,7 +76,7 @@ struct img *open_image(const char *path, const struct img_open_options *options)
         return NULL;
     }
     if (img_open(path, options, &image, &err) < 0) {
-        report_image_error(&err, "Could not open '%s'", path);
+        report_open_error(&err, path);
         return NULL;
     }
     return image;

@@ -114,49 +114,49 @@ json_t *describe_json(const char *name, const struct img_info *info) {
     return o;
 }
 
-static void print_tree(const json_t *value, int indent);
+static void print_tree(FILE *out, const json_t *value, int indent);
 
-static void print_branch(const json_t *value, int indent) {
+static void print_branch(FILE *out, const json_t *value, int indent) {
     if (json_is_object(value) || json_is_array(value)) {
-        putchar('\n');
-        print_tree(value, indent + 4);
+        fputc('\n', out);
+        print_tree(out, value, indent + 4);
     } else if (json_is_string(value)) {
-        putchar(' ');
-        print_text(stdout, json_string_value(value));
-        putchar('\n');
+        fputc(' ', out);
+        print_text(out, json_string_value(value));
+        fputc('\n', out);
     } else if (json_is_integer(value)) {
-        printf(" %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+        fprintf(out, " %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
     } else {
-        printf(" %s\n", json_is_true(value) ? "true" : "false");
+        fprintf(out, " %s\n", json_is_true(value) ? "true" : "false");
     }
 }
 
-static void print_tree(const json_t *value, int indent) {
+static void print_tree(FILE *out, const json_t *value, int indent) {
     const char *key;
     json_t *entry;
     size_t i;
 
     json_object_foreach((json_t *)value, key, entry) {
-        printf("%*s", indent, "");
+        fprintf(out, "%*s", indent, "");
         for (const char *c = key; *c; c++)
-            putchar(*c == '-' ? ' ' : *c);
-        putchar(':');
-        print_branch(entry, indent);
+            fputc(*c == '-' ? ' ' : *c, out);
+        fputc(':', out);
+        print_branch(out, entry, indent);
     }
     json_array_foreach(value, i, entry) {
-        printf("%*s[%zu]:", indent, "", i);
-        print_branch(entry, indent);
+        fprintf(out, "%*s[%zu]:", indent, "", i);
+        print_branch(out, entry, indent);
     }
 }
 
 /* Left-aligned in `width` columns; the padding counts bytes, as an escaped name has no wide ones. */
-static void print_column(const char *text, int width) {
+static void print_column(FILE *out, const char *text, int width) {
     char *safe = text_printable(text);
-    printf("%-*s", width, safe);
+    fprintf(out, "%-*s", width, safe);
     free(safe);
 }
 
-static void print_snapshot(const struct img_snapshot_info *snapshot) {
+static void print_snapshot(FILE *out, const struct img_snapshot_info *snapshot) {
     char size[HUMAN_SIZE_MAX], date[64] = "", clock[64], icount[32] = "";
     time_t seconds = (time_t)(snapshot->date_ns / NSEC_PER_SEC);
     struct tm tm;
@@ -169,57 +169,57 @@ static void print_snapshot(const struct img_snapshot_info *snapshot) {
     if (snapshot->icount != UINT64_MAX)
         snprintf(icount, sizeof(icount), "%" PRIu64, snapshot->icount);
 
-    print_column(snapshot->id, 9);
-    putchar(' ');
-    print_column(snapshot->name, 16);
-    printf(" %8s%20s%13s%11s\n", human_size(snapshot->vm_state_size, size), date, clock, icount);
+    print_column(out, snapshot->id, 9);
+    fputc(' ', out);
+    print_column(out, snapshot->name, 16);
+    fprintf(out, " %8s%20s%13s%11s\n", human_size(snapshot->vm_state_size, size), date, clock, icount);
 }
 
-static void print_snapshots(const struct img_info *info) {
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+static void print_snapshots(FILE *out, const struct img_info *info) {
+    fprintf(out, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
     for (size_t i = 0; i < info->nsnapshots; i++)
-        print_snapshot(&info->snapshots[i]);
+        print_snapshot(out, &info->snapshots[i]);
 }
 
-static void print_backing(const struct img_info *info) {
-    printf("backing file: ");
-    print_text(stdout, info->backing_file);
+static void print_backing(FILE *out, const struct img_info *info) {
+    fprintf(out, "backing file: ");
+    print_text(out, info->backing_file);
     if (!info->full_backing_file) {
-        printf(" (cannot determine actual path)");
+        fprintf(out, " (cannot determine actual path)");
     } else if (strcmp(info->backing_file, info->full_backing_file) != 0) {
-        printf(" (actual path: ");
-        print_text(stdout, info->full_backing_file);
-        putchar(')');
+        fprintf(out, " (actual path: ");
+        print_text(out, info->full_backing_file);
+        fputc(')', out);
     }
-    putchar('\n');
+    fputc('\n', out);
     if (info->backing_format) {
-        printf("backing file format: ");
-        print_text(stdout, info->backing_format);
-        putchar('\n');
+        fprintf(out, "backing file format: ");
+        print_text(out, info->backing_format);
+        fputc('\n', out);
     }
 }
 
-void describe_print(const char *name, const struct img_info *info) {
+void describe_print(FILE *out, const char *name, const struct img_info *info) {
     char virtual_size[HUMAN_SIZE_MAX], disk_size[HUMAN_SIZE_MAX];
 
-    printf("image: ");
-    print_text(stdout, name);
-    printf("\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", info->format,
-           human_size(info->virtual_size, virtual_size), info->virtual_size, human_size(info->disk_size, disk_size));
+    fprintf(out, "image: ");
+    print_text(out, name);
+    fprintf(out, "\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", info->format,
+            human_size(info->virtual_size, virtual_size), info->virtual_size, human_size(info->disk_size, disk_size));
     if (info->encrypted)
-        printf("encrypted: yes\n");
+        fprintf(out, "encrypted: yes\n");
     if (info->cluster_size)
-        printf("cluster_size: %" PRIu64 "\n", info->cluster_size);
+        fprintf(out, "cluster_size: %" PRIu64 "\n", info->cluster_size);
     if (info->dirty)
-        printf("cleanly shut down: no\n");
+        fprintf(out, "cleanly shut down: no\n");
     if (info->backing_file)
-        print_backing(info);
+        print_backing(out, info);
     if (info->nsnapshots)
-        print_snapshots(info);
+        print_snapshots(out, info);
     json_t *data = specific_json(info);
     if (data) {
-        printf("Format specific information:\n");
-        print_tree(data, 4);
+        fprintf(out, "Format specific information:\n");
+        print_tree(out, data, 4);
         json_decref(data);
     }
 }

@@ -5,12 +5,13 @@
 #define DESCRIBE_H
 
 #include <jansson.h>
+#include <stdio.h>
 
 #include "img.h"
 
 /* `name` is the file's name as it was given. */
 json_t *describe_json(const char *name, const struct img_info *info);
-void describe_print(const char *name, const struct img_info *info);
+void describe_print(FILE *out, const char *name, const struct img_info *info);
 
 /* Opens the image just made and prints it as JSON; the exit status. */
 int describe_result(const char *name, const char *format);

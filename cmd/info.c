@@ -2,7 +2,8 @@
 /* info.c - `img info`: what an image is.
  *
  * Opens metadata only, so neither a backing file nor a data file is touched on the say-so of an image; only
- * --backing-chain follows the names, one layer at a time.
+ * --backing-chain follows the names, one layer at a time. What is printed is collected first: a chain that breaks off
+ * prints nothing but why.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +18,12 @@
 
 /* A chain that is longer than this cannot be opened by the engine either. */
 #define MAX_LAYERS 64
+
+/* Where the description goes. */
+struct sink {
+    json_t *list; /* NULL: for people */
+    FILE *text;
+};
 
 struct info_options {
     const char *format;
@@ -35,7 +42,7 @@ static const struct option long_opts[] = {
 };
 
 /* Prints one layer and names the next in *path and *format (owned by the caller, NULL at the end). */
-static bool show_layer(const struct info_options *o, json_t *list, bool first, char **path, char **format) {
+static bool show_layer(const struct info_options *o, const struct sink *sink, bool first, char **path, char **format) {
     struct img_open_options options = {
         .flags = IMG_OPEN_INFO | (o->force_share ? IMG_OPEN_FORCE_SHARE : 0),
         .cache = o->cache,
@@ -52,12 +59,12 @@ static bool show_layer(const struct info_options *o, json_t *list, bool first, c
         img_close(image, NULL);
         return false;
     }
-    if (list) {
-        json_add(list, describe_json(*path, &info));
+    if (sink->list) {
+        json_add(sink->list, describe_json(*path, &info));
     } else {
         if (!first)
-            putchar('\n');
-        describe_print(*path, &info);
+            fputc('\n', sink->text);
+        describe_print(sink->text, *path, &info);
     }
     char *next = NULL, *next_format = NULL;
     if (o->chain && info.backing_file) {
@@ -82,7 +89,7 @@ static bool note_layer(const char *path, struct stat *seen, size_t count) {
     return true;
 }
 
-static bool show_layers(const struct info_options *o, json_t *list, const char *name) {
+static bool show_layers(const struct info_options *o, const struct sink *sink, const char *name) {
     struct stat seen[MAX_LAYERS] = {0};
     char *path = text_copy(name), *format = o->format ? text_copy(o->format) : NULL;
     bool good = true;
@@ -95,12 +102,36 @@ static bool show_layers(const struct info_options *o, json_t *list, const char *
             report("Backing file '%s' creates an infinite loop.", path);
             good = false;
         } else {
-            good = show_layer(o, list, depth == 0, &path, &format);
+            good = show_layer(o, sink, depth == 0, &path, &format);
         }
     }
     free(path);
     free(format);
     return good;
+}
+
+static int print_json(const struct info_options *o, const char *name) {
+    struct sink sink = {.list = json_new_array()};
+    bool good = show_layers(o, &sink, name);
+    if (good)
+        json_print(json_incref(o->chain ? sink.list : json_array_get(sink.list, 0)));
+    json_decref(sink.list);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int print_human(const struct info_options *o, const char *name) {
+    char *text = NULL;
+    size_t length = 0;
+    struct sink sink = {.text = open_memstream(&text, &length)};
+    if (!sink.text)
+        out_of_memory();
+    bool good = show_layers(o, &sink, name);
+    if (fclose(sink.text) != 0)
+        out_of_memory();
+    if (good)
+        fwrite(text, 1, length, stdout);
+    free(text);
+    return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static int run(int argc, char **argv) {
@@ -133,18 +164,7 @@ static int run(int argc, char **argv) {
     if (optind != argc - 1)
         usage_error("Expecting one image file name");
 
-    json_t *list = o.output == OUTPUT_JSON ? json_new_array() : NULL;
-    if (!show_layers(&o, list, argv[optind])) {
-        json_decref(list);
-        return EXIT_FAILURE;
-    }
-    if (list && o.chain)
-        json_print(list);
-    else if (list) {
-        json_print(json_incref(json_array_get(list, 0)));
-        json_decref(list);
-    }
-    return EXIT_SUCCESS;
+    return o.output == OUTPUT_JSON ? print_json(&o, argv[optind]) : print_human(&o, argv[optind]);
 }
 
 const struct command info_command = {

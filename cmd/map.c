@@ -80,6 +80,17 @@ static bool print_extent(const struct map *m, const struct img_extent *extent, b
     return true;
 }
 
+/* What lies behind the end of a short layer is told as the layer above it sees it: that has nothing there, and nobody
+ * below is asked. */
+static void see_from_above(struct img *image, struct img_extent *extent) {
+    for (uint32_t depth = 0; depth < extent->depth; depth++)
+        image = img_backing(image);
+    if (extent->depth == 0 || extent->start < img_size(image))
+        return;
+    extent->depth--;
+    extent->flags = IMG_EXTENT_ZERO;
+}
+
 static int map_image(const struct map *m, struct img *image) {
     uint64_t end = img_size(image);
     struct img_extent extent = {.start = m->start}, next;
@@ -97,6 +108,7 @@ static int map_image(const struct map *m, struct img *image) {
             return EXIT_FAILURE;
         }
         next.flags &= SHOWN_FLAGS;
+        see_from_above(image, &next);
         if (continues(&extent, &next)) {
             extent.length += next.length;
             continue;

@@ -138,21 +138,38 @@ void report(const char *format, ...) {
     free(text);
 }
 
+/* An image's sentence may have a hint on a line of its own, which gets no prefix. */
+static void report_lines(const char *prefix, const char *separator, const char *sentence) {
+    char *copy = text_copy(sentence), *rest = copy;
+    report("%s%s%s", prefix, separator, strsep(&rest, "\n"));
+    while (rest) {
+        print_text(stderr, strsep(&rest, "\n"));
+        fputc('\n', stderr);
+    }
+    free(copy);
+}
+
 void report_image_error(const struct img_error *err, const char *format, ...) {
     va_list ap;
     va_start(ap, format);
     char *prefix = format_list(format, ap);
     va_end(ap);
-    char *sentence = text_copy(err->text), *hint = strchr(sentence, '\n');
-    if (hint)
-        *hint++ = '\0';
-    report("%s: %s", prefix, sentence);
-    if (hint) {
-        print_text(stderr, hint);
-        fputc('\n', stderr);
-    }
-    free(sentence);
+    report_lines(prefix, ": ", err->text);
     free(prefix);
+}
+
+/* Is it the host's file that could not be opened, and not what is in it that is wrong? */
+static bool is_file_error(int code) {
+    return code == -ENOENT || code == -EACCES || code == -EPERM || code == -ENOTDIR || code == -ENAMETOOLONG;
+}
+
+void report_open_error(const struct img_error *err, const char *path) {
+    static const char open_words[] = "Could not open '";
+    bool complete = strncmp(err->text, open_words, sizeof(open_words) - 1) == 0;
+    if (complete && !is_file_error(err->code))
+        report_lines("", "", err->text);
+    else
+        report_image_error(err, "%s%s'", open_words, path);
 }
 
 _Noreturn void usage_error(const char *format, ...) {

@@ -20,6 +20,9 @@ const char *report_program(void);
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* report(), with an image's sentence behind it, and that sentence's hint on a line of its own. */
 void report_image_error(const struct img_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Why `path` could not be opened. As in qemu-img, it is named once if its content is to blame and twice if it is the
+ * host's file. */
+void report_open_error(const struct img_error *err, const char *path);
 /* report(), a pointer to the help, and exit status 1. */
 _Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void out_of_memory(void);

@@ -40,7 +40,7 @@ static int look(struct qcow2 *q, uint64_t offset, uint64_t end, struct piece *p,
     if (end - offset < to - from)
         to = from + (end - offset);
     p->kind = entry_kind_at(q, e, from, &to);
-    p->has_host = p->kind != ENTRY_UNALLOCATED && entry_has_host(q, e);
+    p->has_host = entry_has_host(q, e); /* a subcluster may have its place and nothing in it */
     p->host = entry_host(e) + from;
     p->length = to - from;
     return 0;

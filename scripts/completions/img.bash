@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Completion for img(1) in bash, and for img-info, img-convert and so on. The words here follow the tables in cmd/*.c;
+# tests/cli/completion.t compares them with what `img COMMAND --help` says.
+# shellcheck shell=bash
+
+_img_commands='check compare convert create help info map'
+
+# The options of a command.
+_img_options() {
+    case $1 in
+    check) echo --format --output --repair --cache --progress --quiet --force-share --help ;;
+    compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output --help ;;
+    convert)
+        echo --source-format --target-format --target-format-options --compress --backing --backing-format \
+            --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
+            --rate-limit --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
+        ;;
+    create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output --help ;;
+    info) echo --format --output --backing-chain --cache --force-share --help ;;
+    map) echo --format --output --start-offset --max-length --cache --force-share --help ;;
+    esac
+}
+
+# The values that an option takes; "file" for a file's name. Fails when the option takes none.
+_img_values() {
+    case $1:$2 in
+    *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
+        echo raw qcow2 ;;
+    check:-f | compare:-f | convert:-f | create:-f | info:-f | map:-f | convert:-O | create:-B) echo raw qcow2 ;;
+    *:--output) echo human json ;;
+    *:--progress) echo auto bar percent json ;;
+    *:--cache | *:--target-cache | *:--source-cache | *:-T | convert:-t | info:-t)
+        echo none writeback writethrough directsync unsafe ;;
+    check:--repair | check:-r) echo leaks all ;;
+    *:--options | *:--target-format-options | convert:-o | create:-o)
+        echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
+            refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= ;;
+    *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
+    *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
+    convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
+    *) return 1 ;;
+    esac
+}
+
+# Fills COMPREPLY with those of the words in $1 that begin with $2.
+_img_offer() {
+    local word
+    for word in $1; do
+        [[ $word == "$2"* ]] && COMPREPLY+=("$word")
+    done
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+
+_img() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev='' command first=1 values
+    COMPREPLY=()
+    [[ $COMP_CWORD -gt 0 ]] && prev=${COMP_WORDS[COMP_CWORD - 1]}
+    # bash splits --output=json into three words
+    if [[ $cur == = ]]; then
+        cur=''
+    elif [[ $prev == = && $COMP_CWORD -gt 1 ]]; then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+
+    command=${COMP_WORDS[0]##*/}
+    if [[ $command == img-* ]]; then
+        command=${command#img-}
+        first=0
+    elif [[ $COMP_CWORD -gt 1 ]]; then
+        command=${COMP_WORDS[1]}
+    else
+        _img_offer "$_img_commands --help --version" "$cur"
+        return
+    fi
+    if [[ $command == help ]]; then
+        _img_offer "$_img_commands" "$cur"
+        return
+    fi
+    if [[ $COMP_CWORD -gt $first ]] && values=$(_img_values "$command" "$prev") && [[ $values != file ]]; then
+        _img_offer "$values" "$cur"
+    elif [[ $cur == -* ]]; then
+        _img_offer "$(_img_options "$command")" "$cur"
+    fi
+    # otherwise the default of `complete`: names of files
+}
+
+complete -o bashdefault -o default -F _img img img-check img-compare img-convert img-create img-info img-map
