@@ -107,11 +107,12 @@ static int check_kind(const struct stat *st, const char *name, struct img_error 
                     "Could not open '%s': a regular file or block device is needed, this is %s", name, kind);
 }
 
-static int new_file(const char *name, uint32_t flags, enum img_cache cache, struct file **out, struct img_error *err) {
+/* NULL: no memory. */
+static struct file *new_file(const char *name, uint32_t flags, enum img_cache cache) {
     struct file *f = calloc(1, sizeof *f);
     if (f == NULL || (f->base.name = strdup(name)) == NULL) {
         free(f);
-        return img_fail_errno(err, -ENOMEM, "Could not open '%s'", name);
+        return NULL;
     }
     f->fd = -1;
     f->block = 1;
@@ -125,8 +126,7 @@ static int new_file(const char *name, uint32_t flags, enum img_cache cache, stru
         f->lock = LOCK_MODE_SHARE;
     else
         f->lock = flags & IMG_OPEN_WRITE ? LOCK_MODE_WRITE : LOCK_MODE_READ;
-    *out = f;
-    return 0;
+    return f;
 }
 
 static int set_status_flags(int fd, int set, int clear) {
@@ -217,10 +217,9 @@ int file_open(const char *path, uint32_t flags, enum img_cache cache, struct sto
     r = check_kind(&st, path, err);
     if (r < 0)
         return r;
-    struct file *f;
-    r = new_file(path, flags, cache, &f, err);
-    if (r < 0)
-        return r;
+    struct file *f = new_file(path, flags, cache);
+    if (f == NULL)
+        return img_fail_errno(err, -ENOMEM, "Could not open '%s'", path);
 
     f->fd = open(path, (f->base.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (f->fd < 0)
@@ -259,11 +258,11 @@ int file_open_fd(int fd, uint32_t flags, enum img_cache cache, struct storage **
     int r = check_flags(name, flags, err);
     if (r == 0)
         r = check_descriptor(fd, name, flags, err);
-    struct file *f;
-    if (r == 0)
-        r = new_file(name, flags, cache, &f, err);
     if (r < 0)
         return r;
+    struct file *f = new_file(name, flags, cache);
+    if (f == NULL)
+        return img_fail_errno(err, -ENOMEM, "Could not open '%s'", name);
 
     f->duplicated = true;
     f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -280,10 +279,10 @@ int file_open_fd(int fd, uint32_t flags, enum img_cache cache, struct storage **
 }
 
 int file_create(const char *path, enum img_cache cache, struct storage **out, struct img_error *err) {
-    struct file *f;
-    int r = new_file(path, IMG_OPEN_WRITE, cache, &f, err);
-    if (r < 0)
-        return r;
+    struct file *f = new_file(path, IMG_OPEN_WRITE, cache);
+    if (f == NULL)
+        return img_fail_errno(err, -ENOMEM, "Could not create '%s'", path);
+    int r;
     f->lock = LOCK_MODE_CREATE;
     f->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
     if (f->fd < 0) {

@@ -70,7 +70,7 @@ static int byte_is_held(int fd, int byte) {
 }
 
 static bool means_no_locks_here(int code) {
-    return code == -ENOLCK || code == -EINVAL || code == -ENOTSUP || code == -EOPNOTSUPP || code == -ENOSYS;
+    return code == -ENOLCK || code == -EINVAL || code == -ENOTSUP || code == -ENOSYS;
 }
 
 static int lock_all(int fd, int base, unsigned permissions) {
