@@ -466,6 +466,21 @@ int alloc_return_runs(struct qcow2 *q, struct img_error *err) {
     return 0;
 }
 
+/* The file ends at `end` now: what was free behind it is fresh again. The image may live on after a check. */
+static void forget_tail(struct allocator *a, uint64_t end) {
+    SCOPED_MUTEX(&a->refill);
+    SCOPED_SPIN(&a->lock);
+    while (a->nfree && a->free[a->nfree - 1].cluster >= end)
+        a->nfree--;
+    struct free_extent *last = a->nfree ? &a->free[a->nfree - 1] : NULL;
+    if (last && last->cluster + last->count > end)
+        last->count = end - last->cluster;
+    if (a->fresh > end)
+        a->fresh = end;
+    if (a->scan > end)
+        a->scan = end;
+}
+
 int alloc_trim(struct qcow2 *q) {
     struct allocator *a = &q->alloc;
     uint64_t end = (a->length + q->cluster_size - 1) >> q->cluster_bits;
@@ -487,7 +502,9 @@ int alloc_trim(struct qcow2 *q) {
     if (length >= a->length)
         return 0;
     int r = q->file->ops->truncate(q->file, length);
-    if (r == 0)
+    if (r == 0) {
         a->length = length;
+        forget_tail(a, end);
+    }
     return r;
 }

@@ -303,8 +303,17 @@ static int clear_external(struct qcow2 *q, struct img_plan *plan, uint64_t lengt
     return 0;
 }
 
+/* The image's last cluster is whole although the image may end inside it. */
+static uint64_t whole_end_of(const struct qcow2 *q, uint64_t end) {
+    return end == atomic_load(&q->image->size) ? (end + q->cluster_size - 1) & ~(q->cluster_size - 1) : end;
+}
+
+static bool is_partial(const struct qcow2 *q, uint64_t offset, uint64_t whole_end) {
+    return in_cluster(q, offset) || whole_end - offset < q->cluster_size;
+}
+
 int resolve_clearing(struct qcow2 *q, struct img_plan *plan, struct img_error *err) {
-    uint64_t size = atomic_load(&q->image->size), end = plan->offset + plan->length;
+    uint64_t end = plan->offset + plan->length;
     uint64_t cluster = cluster_index(q, plan->offset), index = l1_index(q, cluster), entry = l1_entry(q, index);
     uint64_t table_end = (index + 1) << (q->l2_bits + q->cluster_bits);
     bool below = plan->op != IMG_OP_DROP && shows_below(q, plan->offset);
@@ -316,19 +325,22 @@ int resolve_clearing(struct qcow2 *q, struct img_plan *plan, struct img_error *e
         plan->length = (table_end < end ? table_end : end) - plan->offset;
         return 0;
     }
-    if (plan->op == IMG_OP_ZERO && !(entry & QCOW2_OFFSET_MASK && entry & QCOW2_COPIED))
+    uint64_t whole_end = whole_end_of(q, end);
+    if (plan->op == IMG_OP_DISCARD && is_partial(q, plan->offset, whole_end))
+        return clear_partial(q, plan);
+    if (!(entry & QCOW2_OFFSET_MASK && entry & QCOW2_COPIED))
         return would_block(plan, NEED_TABLE, index, 0);
-    if (q->external && plan->op != IMG_OP_DROP && (entry & QCOW2_OFFSET_MASK)) {
+    if (q->external && plan->op != IMG_OP_DROP) {
+        if (plan->op == IMG_OP_DISCARD && end > (whole_end & ~(q->cluster_size - 1)))
+            end = whole_end & ~(q->cluster_size - 1);
         int r = clear_external(q, plan, (table_end < end ? table_end : end) - plan->offset);
         if (r || plan->action == IMG_MOVE_ZERO_HOST || plan->steps[0].kind == IMG_STEP_ZERO)
             return r;
         end = plan->offset + plan->length;
+        whole_end = whole_end_of(q, end);
     }
-    uint64_t whole_end = end == size ? (end + q->cluster_size - 1) & ~(q->cluster_size - 1) : end;
-    if (in_cluster(q, plan->offset) || whole_end - plan->offset < q->cluster_size)
+    if (is_partial(q, plan->offset, whole_end))
         return clear_partial(q, plan);
-    if (!(entry & QCOW2_OFFSET_MASK && entry & QCOW2_COPIED))
-        return would_block(plan, NEED_TABLE, index, 0);
     if (!q->v3 && below) {
         plan->action = IMG_MOVE_AS_WRITE;
         plan->length = q->cluster_size < plan->length ? q->cluster_size : plan->length;
