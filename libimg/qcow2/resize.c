@@ -112,8 +112,7 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
     if (r < 0)
         return r;
     atomic_store(&q->image->size, size);
-    if (!q->external)
-        r = drop_entries(q, c, from, round_up(q, old), err);
+    r = drop_entries(q, c, from, round_up(q, old), err);
     if (r == 0)
         r = round_run(q, err);
     if (r == 0)

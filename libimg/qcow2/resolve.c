@@ -161,7 +161,7 @@ static struct l2_entry cleared(const struct qcow2 *q, const struct img_plan *pla
         to.bitmap = 0xffffffff00000000ull;
     else if (flag)
         to.word |= QCOW2_ZERO;
-    *lets_go = !keep && (compressed || entry_has_host(q, e));
+    *lets_go = !keep && !q->external && (compressed || entry_has_host(q, e));
     return to;
 }
 
