@@ -393,6 +393,7 @@ static void full_disk(void **state) {
         print_message("cannot mount a tmpfs here\n");
         free(folder);
         skip();
+        return;
     }
     char *path = scratch_path("small/full.img");
     uint8_t *data = malloc(2 * MIB);
@@ -485,6 +486,7 @@ static void block_device(void **state) {
         print_message("no loop devices here\n");
         free(path);
         skip();
+        return;
     }
     /* Detached now, it goes when the last descriptor does, however the test ends. */
     int fd = open(name, O_RDONLY | O_CLOEXEC);

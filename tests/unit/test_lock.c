@@ -123,9 +123,8 @@ static void modes_conflict_as_they_should(void **state) {
     for (int holder = 0; holder < 4; holder++) {
         struct storage *s = open_storage(image, flags[holder], IMG_CACHE_WRITEBACK);
         for (int other = 0; other < 4; other++) {
-            const char *held = listed_bytes();
             char before[256];
-            strcpy(before, held);
+            snprintf(before, sizeof before, "%s", listed_bytes());
             assert_int_equal(try_open(flags[other], NULL), allowed[holder][other] == 'y' ? 0 : -EAGAIN);
             assert_string_equal(listed_bytes(), before);
         }
@@ -266,11 +265,11 @@ static void killed_holder_is_gone(void **state) {
 
 /* Runs a command whose "%s" is the image; its exit code, with what it printed in `output`. */
 static int run(const char *command, char *output, size_t size) {
-    char line[8192];
+    char line[8192], whole[8200];
     size_t used = 0, n;
     snprintf(line, sizeof line, command, image);
-    strcat(line, " 2>&1");
-    FILE *p = popen(line, "r");
+    snprintf(whole, sizeof whole, "%s 2>&1", line);
+    FILE *p = popen(whole, "r");
     assert_non_null(p);
     while (used < size - 1 && (n = fread(output + used, 1, size - 1 - used, p)) > 0)
         used += n;
