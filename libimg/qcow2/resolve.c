@@ -288,7 +288,8 @@ static int clear_partial(struct qcow2 *q, struct img_plan *plan) {
     return 0;
 }
 
-/* External data: the place in the data file is the guest's for good, so what is stored there is zeroed in place. */
+/* External data: the place in the data file is the guest's for good, so what is stored there is zeroed in place. A
+ * discard acts on whole clusters even where their subclusters are of different kinds. */
 static int clear_external(struct qcow2 *q, struct img_plan *plan, uint64_t length) {
     struct img_plan read = {.op = IMG_OP_READ, .offset = plan->offset, .length = length};
     int r = resolve_read(q, &read, NULL);
@@ -296,10 +297,20 @@ static int clear_external(struct qcow2 *q, struct img_plan *plan, uint64_t lengt
         plan->need = read.need;
         return r;
     }
-    plan->length = read.steps[0].length;
-    plan->action = read.steps[0].kind == IMG_STEP_HOST ? IMG_MOVE_ZERO_HOST : IMG_MOVE_NOTHING;
+    struct img_step step = read.steps[0];
+    if (plan->op == IMG_OP_DISCARD && step.length < length) {
+        step.length &= ~(q->cluster_size - 1);
+        if (!step.length)
+            step = (struct img_step){.kind = shows_below(q, plan->offset) ? IMG_STEP_BELOW : IMG_STEP_HOST,
+                                     .guest = plan->offset,
+                                     .length = length < q->cluster_size ? length : q->cluster_size,
+                                     .file = q->data,
+                                     .host = plan->offset};
+    }
+    plan->length = step.length;
+    plan->action = step.kind == IMG_STEP_HOST ? IMG_MOVE_ZERO_HOST : IMG_MOVE_NOTHING;
     plan->nsteps = 1;
-    plan->steps[0] = read.steps[0];
+    plan->steps[0] = step;
     return 0;
 }
 
