@@ -208,8 +208,6 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
     bool by_sub = q->extended && !(first.word & QCOW2_COMPRESSED) && (in_place || !entry_has_host(q, first));
     struct l2_entry last = slice_get(q, s, index + n - 1);
     set_edges(q, plan, first, last, by_sub && n == 1, zero);
-    plan->resv.joinable =
-        n == 1 && zero && !q->extended && plan->head_fill == IMG_FILL_NONE && plan->tail_fill == IMG_FILL_NONE;
     for (uint32_t i = 0; !in_place && i < n; i++) {
         struct l2_entry e = slice_get(q, s, index + i);
         uint64_t c = cluster_index(q, entry_host(e)), count = 1;
@@ -219,6 +217,10 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
             compressed_clusters(q, e.word, &c, &count);
         freed_add(plan->freed, c, count);
     }
+    /* only the plan that links can free what it replaces, and it is not known yet which of several will */
+    bool loses = !in_place && plan->freed && ((struct freed *)plan->freed)->used;
+    plan->resv.joinable = n == 1 && zero && !loses && !q->extended && plan->head_fill == IMG_FILL_NONE &&
+                          plan->tail_fill == IMG_FILL_NONE;
     hook(s, &plan->resv);
     return 0;
 }
