@@ -355,6 +355,8 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
 }
 
 static int64_t qcow2_compress(struct img *image, const void *in, size_t count, void *out, size_t cap) {
+    if (qcow2_of(image)->external)
+        return -ENOTSUP; /* at once, not only when a cluster shrinks */
     return qcow2_of(image)->codec->compress(in, count, out, cap);
 }
 
