@@ -20,7 +20,7 @@ void own_check(struct run *run, bool live) {
     struct img_error err = {0};
     struct img_check_result result = {0};
     unsigned count = 0;
-    struct img_check_options options = {.report = live ? NULL : print_finding, .opaque = &count};
+    struct img_check_options options = {.report = print_finding, .opaque = &count};
     int rc = img_check(run->image, &options, &result, &err);
     if (rc == -ENOTSUP && run->config.layer[0].raw)
         return;

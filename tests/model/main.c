@@ -72,7 +72,7 @@ static void job_start(struct job *j, uint64_t seed, unsigned ops) {
         exit(1);
     }
     if (j->pid == 0) {
-        if (chdir(j->folder) || !freopen(verbose ? "/dev/stdout" : "log", "w", stdout) || dup2(1, 2) < 0)
+        if (chdir(j->folder) || (!verbose && !freopen("log", "w", stdout)) || dup2(1, 2) < 0)
             _exit(2);
         run_seed(&config);
         fflush(stdout);

@@ -239,12 +239,15 @@ void op_compressed(struct run *run, struct rng *rng, uint64_t start, uint64_t en
 
 /* ---- what is not data ---------------------------------------------------------------------------- */
 
-static void check_extent_host(const struct img_extent *e, const struct shadow *s) {
+/* An image that was opened by descriptor has no name that could be opened: its layer's is known here. */
+static void check_extent_host(const struct run *run, const struct img_extent *e) {
+    const struct shadow *s = &run->shadow;
+    const char *name = strncmp(e->file, "file descriptor", 15) ? e->file : run->config.layer[e->depth].name;
     uint64_t length = e->length < 65536 ? e->length : 65536;
     uint8_t *bytes = must_allocate(length);
-    int fd = open(e->file, O_RDONLY | O_CLOEXEC);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        model_fail("img_map names the file %s: %s", e->file, strerror(errno));
+        model_fail("img_map names the file %s: %s", name, strerror(errno));
     ssize_t n = pread(fd, bytes, length, (off_t)e->host_offset);
     if (n < 0)
         model_fail("img_map: host offset %llu cannot be read", (unsigned long long)e->host_offset);
@@ -275,7 +278,7 @@ void op_map(struct run *run, struct rng *rng, uint64_t start, uint64_t end, bool
         model_fail("img_map: depth %u in a chain of %u", e.depth, run->config.nlayers);
     if (alone && e.flags & IMG_EXTENT_OFFSET && e.flags & IMG_EXTENT_DATA &&
         !(e.flags & (IMG_EXTENT_COMPRESSED | IMG_EXTENT_ZERO)))
-        check_extent_host(&e, &run->shadow);
+        check_extent_host(run, &e);
 }
 
 static void op_resize(struct run *run) {

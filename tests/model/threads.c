@@ -58,6 +58,14 @@ static void *apart_thread(void *opaque) {
     for (unsigned i = 0; i < t->ops; i++) {
         unsigned dice = (unsigned)rng_below(&t->rng, 100);
         struct range r = pick_range(&run->config, &t->rng, t->start, t->end, rng_one_in(&t->rng, 2) ? 1 : SECTOR);
+        model_note("thread %u: %s %llu+%llu", t->number,
+                   dice < 25   ? "read"
+                   : dice < 62 ? "write"
+                   : dice < 71 ? "zero"
+                   : dice < 80 ? "discard"
+                   : dice < 88 ? "compressed, not"
+                               : "neither read nor write",
+                   (unsigned long long)r.start, (unsigned long long)(r.end - r.start));
         if (dice < 25)
             check_read(run, &t->rng, r.start, r.end - r.start);
         else if (dice < 62)
@@ -195,16 +203,47 @@ static bool allowed(const struct candidates *c, const uint8_t *bytes, bool torn)
     return true;
 }
 
+/* For the report: what the round did to the sector, and what is in it. */
+static void explain(const struct run *run, const struct together *all, uint64_t sector, const uint8_t *bytes) {
+    static const char *const names[] = {"read", "write", "zero", "discard", "compressed", "flush"};
+    uint8_t expected[SECTOR];
+    flockfile(stdout);
+    for (unsigned t = 0; t < THREADS; t++) {
+        for (unsigned i = 0; i < ROUND_OPS; i++) {
+            const struct op *op = &all[t].ops[i];
+            if (op->kind == FLUSH || sector * SECTOR < op->r.start || sector * SECTOR >= op->r.end)
+                continue;
+            value(op, sector, expected);
+            printf("#   thread %u: %s %llu+%llu%s\n", t, names[op->kind], (unsigned long long)op->r.start,
+                   (unsigned long long)(op->r.end - op->r.start),
+                   op->kind != READ && memcmp(bytes, expected, SECTOR) == 0 ? " <- this is in it" : "");
+        }
+    }
+    const uint8_t *old = run->shadow.bytes + sector * SECTOR;
+    unsigned same = 0;
+    while (same < SECTOR && bytes[same] == old[same])
+        same++;
+    printf("#   in it: %s%s, old value %s\n", img_is_zero(bytes, SECTOR) ? "zeroes" : "bytes",
+           same == SECTOR ? " (the old ones)"
+           : same         ? " (that begin like the old ones)"
+                          : "",
+           img_is_zero(old, SECTOR) ? "zeroes" : "bytes");
+    funlockfile(stdout);
+}
+
 static void judge(const struct run *run, const struct together *all, const uint8_t *bytes, uint64_t offset,
                   uint64_t length, bool running) {
     struct candidates c;
     for (uint64_t at = 0; at < length; at += SECTOR) {
-        collect(run, all, (offset + at) / SECTOR, running, &c);
-        if (!allowed(&c, bytes + at, running))
-            model_fail("operation %llu: %s the sector at %llu (cluster %llu) holds none of its %u possible values",
-                       (unsigned long long)run->operations, running ? "beside writers" : "after a round",
-                       (unsigned long long)(offset + at),
-                       (unsigned long long)((offset + at) / layer_cluster(&run->config.layer[0])), c.count);
+        uint64_t sector = (offset + at) / SECTOR;
+        collect(run, all, sector, running, &c);
+        if (allowed(&c, bytes + at, running))
+            continue;
+        explain(run, all, sector, bytes + at);
+        model_fail("operation %llu: %s the sector at %llu (cluster %llu) holds none of its %u possible values",
+                   (unsigned long long)run->operations, running ? "beside writers" : "after a round",
+                   (unsigned long long)(offset + at),
+                   (unsigned long long)((offset + at) / layer_cluster(&run->config.layer[0])), c.count);
     }
 }
 
