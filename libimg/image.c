@@ -81,6 +81,7 @@ static void free_layer(struct img *image) {
     if (image->file)
         storage_close(image->file);
     epochs_destroy(&image->epochs);
+    pthread_mutex_destroy(&image->first_sector);
     free(image->path);
     free(image->full_backing);
     free(image);
@@ -109,6 +110,7 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
         return img_fail(err, -ENOMEM, "no memory to open an image");
     }
     epochs_init(&image->epochs);
+    pthread_mutex_init(&image->first_sector, NULL);
     image->file = file;
     image->path = strdup(file->name ? file->name : "");
     image->flags = options->flags;

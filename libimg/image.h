@@ -24,10 +24,11 @@ struct img {
     uint32_t flags;       /* enum img_open_flags */
     enum img_cache cache;
     bool writable;
-    bool probed_raw;       /* raw by probing: must not become another format */
-    bool unsupported_data; /* encrypted: metadata only; reads and writes fail */
-    unsigned depth;        /* layers below */
-    _Atomic uint64_t size; /* virtual, bytes */
+    bool probed_raw;              /* raw by probing: must not become another format */
+    pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
+    bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
+    unsigned depth;               /* layers below */
+    _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
 };
 

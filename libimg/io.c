@@ -391,24 +391,39 @@ int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t of
     return r;
 }
 
-/* A raw image that was found by probing must not become something else behind its user's back. */
+/* A raw image that was found by probing must not become something else behind its user's back: what its first sector is
+ * going to be is looked at before it is written, one write at a time. `iov` NULL: zeroes. */
 static int guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
                               struct img_error *err) {
     uint8_t sector[RAW_GUARDED] = {0};
     uint64_t size = atomic_load(&image->size), there = size < RAW_GUARDED ? size : RAW_GUARDED;
-    if (!image->probed_raw || offset >= there)
-        return 0;
+    uint64_t changed = offset >= there ? 0 : count < there - offset ? count : there - offset;
     int r = img_pread(image, sector, there, 0, err);
     if (r < 0)
         return r;
     struct iov_cursor from = iov_begin(iov, niov);
-    iov_get(&from, sector + offset, count < there - offset ? count : there - offset);
+    if (iov)
+        iov_get(&from, sector + offset, changed);
+    else
+        memset(sector + offset, 0, changed);
     r = raw_check_first_sector(sector, there);
     return r < 0 ? img_fail(err, r,
-                            "writing this first sector would turn '%s', which was probed as raw, into another "
-                            "format: open it as raw explicitly",
+                            "writing this first sector would turn '%s', which was probed as raw, into another format: "
+                            "open it as raw explicitly",
                             image->path)
                  : 0;
+}
+
+static bool is_guarded(const struct img *image, uint64_t offset) {
+    return image->probed_raw && offset < RAW_GUARDED;
+}
+
+static int write_vector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
+                        struct img_error *err) {
+    struct iov_cursor from = iov_begin(iov, niov);
+    struct img_context *c = context_claim(&image->epochs);
+    int r = write_layer(image, c, &from, count, offset, err);
+    return finish_write(image, c, r, err);
 }
 
 int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
@@ -418,12 +433,11 @@ int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t o
         r = check_range(image, offset, count, true, err);
     if (r < 0 || !count)
         return r;
-    if (image->probed_raw && (r = guard_first_sector(image, iov, niov, count, offset, err)) < 0)
-        return r;
-    struct iov_cursor from = iov_begin(iov, niov);
-    struct img_context *c = context_claim(&image->epochs);
-    r = write_layer(image, c, &from, count, offset, err);
-    return finish_write(image, c, r, err);
+    if (!is_guarded(image, offset))
+        return write_vector(image, iov, niov, count, offset, err);
+    SCOPED_MUTEX(&image->first_sector);
+    r = guard_first_sector(image, iov, niov, count, offset, err);
+    return r < 0 ? r : write_vector(image, iov, niov, count, offset, err);
 }
 
 int img_pread(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
@@ -484,22 +498,28 @@ int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, u
     return finish_write(image, c, r, err);
 }
 
+static int clear_range(struct img *image, enum img_op op, bool may_unmap, uint64_t offset, uint64_t length,
+                       struct img_error *err) {
+    struct img_context *c = context_claim(&image->epochs);
+    int r = io_clear(image, c, op, may_unmap, offset, length, err);
+    return finish_write(image, c, r, err);
+}
+
 int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags, struct img_error *err) {
+    bool may_unmap = flags & IMG_ZERO_MAY_UNMAP;
     int r = check_range(image, offset, length, true, err);
     if (r < 0 || !length)
         return r;
-    struct img_context *c = context_claim(&image->epochs);
-    r = io_clear(image, c, IMG_OP_ZERO, flags & IMG_ZERO_MAY_UNMAP, offset, length, err);
-    return finish_write(image, c, r, err);
+    if (!is_guarded(image, offset))
+        return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
+    SCOPED_MUTEX(&image->first_sector);
+    r = guard_first_sector(image, NULL, 0, length, offset, err);
+    return r < 0 ? r : clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
 }
 
 int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) {
     int r = check_range(image, offset, length, true, err);
-    if (r < 0 || !length)
-        return r;
-    struct img_context *c = context_claim(&image->epochs);
-    r = io_clear(image, c, IMG_OP_DISCARD, true, offset, length, err);
-    return finish_write(image, c, r, err);
+    return r < 0 || !length ? r : clear_range(image, IMG_OP_DISCARD, true, offset, length, err);
 }
 
 int img_flush(struct img *image, struct img_error *err) {
