@@ -33,7 +33,7 @@
 #define RC(c)  (2 + (c))
 #define DA(c, h) (4 + 2*(c) + (h))   /* 0 stale bytes, 1 zeroes, 2.. versions written */
 #define NCELL  12
-#include "disk.h"
+#include "disk.pml"
 
 byte m_l1, m_l2[G], m_rc[C+1];   /* what memory holds: the truth while running */
 byte resv[G];                    /* reservation: number of requests that hold it */

@@ -20,7 +20,7 @@
 #define L2   3
 #define DA   4        /* 0 stale, 1 data */
 #define NCELL 5
-#include "disk.h"
+#include "disk.pml"
 
 byte m_rt, m_rd, m_l2, acked, flushed; bool flushing;
 

@@ -27,7 +27,7 @@
 #define RC(c) (1 + (c))              /* cells 2, 3 */
 #define DA(c) (3 + (c))              /* cells 4, 5. 0 zeroes, 1 old, 2 overwritten, 3 data of guest cluster 1, 5 stale */
 #define NCELL 6
-#include "disk.h"
+#include "disk.pml"
 
 byte m_l2[2], m_rc[C+1];
 byte freed[C+1];                     /* 0 no, 1 unlinked in memory, 2 in the running flush, 3 durable */

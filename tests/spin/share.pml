@@ -19,7 +19,7 @@
 #define K 2
 #endif
 #define NCELL N
-#include "disk.h"
+#include "disk.pml"
 
 byte done, synced;                 /* writes completed; covered by successful rounds */
 byte started, ended;               /* rounds */

@@ -29,7 +29,7 @@
 #define RN(c) (6 + (c))           /* counts: new structure, 7..10 */
 #define DA(c) (10 + (c))          /* 11..14: 0 stale, 1 content at start, 2.. written */
 #define NCELL 15
-#include "disk.h"
+#include "disk.pml"
 
 #define WV(w, k) (2 + 2*(k) + (w))
 #define ENT(c, copied) ((c) - 1 + 4*(copied))       /* an L2 entry: cluster 1..4 and COPIED, codes 0..7 */
