@@ -19,6 +19,8 @@
 #include <string.h>
 
 #define ZERO_CHUNK (1u << 20) /* zeroes are written in pieces of this size */
+#define SECTOR 512u            /* what a disk writes whole */
+#define BOUNCE (64u << 10)
 
 static int read_layer(struct img *image, struct img_context *c, struct iov_cursor *to, size_t count, uint64_t offset,
                       bool inner, struct img_error *err);
@@ -180,6 +182,26 @@ static int fill_edges(struct img *image, struct img_plan *plan, uint64_t *head, 
     return 0;
 }
 
+/* Describes in at most 64 entries what the next call writes at `host`. A vector that needs several calls is cut between
+ * sectors, so that no sector is half of one writer and half of another; where 64 buffers are less than a sector, they
+ * are copied together into *bounce. Returns the entries, or -ENOMEM. */
+static int next_piece(const struct iov_cursor *from, struct iovec *iov, uint64_t left, uint64_t host,
+                      uint8_t **bounce) {
+    int n = iov_window(from, iov, 64, left);
+    size_t bytes = iov_size(iov, n), over = (host + bytes) % SECTOR;
+    if (bytes == left || over == 0)
+        return n;
+    if (over < bytes)
+        return iov_window(from, iov, 64, bytes - over);
+    if (!*bounce && !(*bounce = malloc(BOUNCE)))
+        return -ENOMEM;
+    struct iov_cursor at = *from;
+    size_t count = BOUNCE - host % SECTOR;
+    *iov = (struct iovec){*bounce, count < left ? count : left};
+    iov_get(&at, *bounce, iov->iov_len);
+    return 1;
+}
+
 /* [head][count bytes from the cursor][tail] to the plan's one step. */
 static int move_write(struct img *image, struct img_plan *plan, struct iov_cursor *from, struct img_error *err) {
     const struct img_step *step = &plan->steps[0];
@@ -188,13 +210,18 @@ static int move_write(struct img *image, struct img_plan *plan, struct iov_curso
     IMG_DEBUG_PAUSE("resolved");
     int r = fill_edges(image, plan, &head, &tail, &edges, err);
     uint64_t left = step->length, host = step->host - (r == 0 ? head : 0);
+    uint8_t *bounce = NULL;
     bool first = true;
     while (r == 0 && left) {
         struct iovec iov[66];
         int n = 0;
         if (first && head)
             iov[n++] = (struct iovec){edges, head};
-        int data = iov_window(from, iov + n, 64, left);
+        int data = next_piece(from, iov + n, left, host + (first ? head : 0), &bounce);
+        if (data < 0) {
+            r = img_fail(err, data, "no memory for a write of many small buffers to '%s'", image->path);
+            break;
+        }
         size_t bytes = iov_size(iov + n, data), all = bytes + (first ? head : 0);
         n += data;
         left -= bytes;
@@ -211,6 +238,7 @@ static int move_write(struct img *image, struct img_plan *plan, struct iov_curso
         first = false;
     }
     free(edges);
+    free(bounce);
     IMG_DEBUG_PAUSE("moved");
     return r;
 }
