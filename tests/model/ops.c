@@ -242,7 +242,7 @@ void op_compressed(struct run *run, struct rng *rng, uint64_t start, uint64_t en
 /* An image that was opened by descriptor has no name that could be opened: its layer's is known here. */
 static void check_extent_host(const struct run *run, const struct img_extent *e) {
     const struct shadow *s = &run->shadow;
-    const char *name = strncmp(e->file, "file descriptor", 15) ? e->file : run->config.layer[e->depth].name;
+    const char *name = strncmp(e->file, "descriptor ", 11) ? e->file : run->config.layer[e->depth].name;
     uint64_t length = e->length < 65536 ? e->length : 65536;
     uint8_t *bytes = must_allocate(length);
     int fd = open(name, O_RDONLY | O_CLOEXEC);
