@@ -280,6 +280,8 @@ static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     if (r == 0)
         pass_turn(c);
     int moved = settle(c, u, r < 0 ? NULL : e);
+    if (c->target->driver->relieve)
+        c->target->driver->relieve(c->target);
     return r < 0 ? r : moved;
 }
 

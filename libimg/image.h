@@ -64,6 +64,9 @@ struct img_driver {
     int (*ready)(struct img *, struct img_context *, const struct img_need *, struct img_error *);
 
     int (*flush)(struct img *, struct img_error *);
+    /* After a write, with no plan of the caller open: may do work now that a later request would wait for. May be NULL.
+     */
+    void (*relieve)(struct img *);
     /* One extent of this layer alone; PRESENT clear: ask below. May block. */
     int (*map)(struct img *, uint64_t offset, uint64_t length, struct img_extent *, struct img_error *);
     int (*info)(struct img *, struct img_info *, struct img_error *);

@@ -393,6 +393,8 @@ static bool writes_through(const struct img *image) {
 /* Releases the context; a write of the write-through modes is durable when it returns. */
 static int finish_write(struct img *image, struct img_context *c, int r, struct img_error *err) {
     context_release(&image->epochs, c);
+    if (image->driver->relieve)
+        image->driver->relieve(image);
     return r == 0 && writes_through(image) ? img_flush(image, err) : r;
 }
 

@@ -16,7 +16,7 @@
  * A reference in limbo falls once every plan that could have seen the old entry is closed, and its punch, if any, has
  * completed. A failed barrier, or a metadata write that fails with anything but lack of space, is for good.
  */
-#include "qcow2.h"
+#include "invariants.h"
 
 #include "../debug.h"
 
@@ -129,6 +129,7 @@ static uint64_t slice_place(struct qcow2 *q, uint64_t number) {
 
 static void freeze_slice(struct qcow2 *q, struct slice *s, struct frozen *f) {
     SCOPED_SPIN(&s->lock);
+    invariant_frozen(q, s);
     f->slice = s;
     f->host = slice_place(q, atomic_load_explicit(&s->tag, memory_order_relaxed));
     for (uint32_t i = 0; i < slice_bytes(q) / 8; i++)
@@ -380,6 +381,18 @@ int round_run(struct qcow2 *q, struct img_error *err) {
     IMG_DEBUG_PAUSE("round-done");
     (void)limbo_release(q, NULL); /* what cannot fall now stays in limbo; the round itself is done */
     return 0;
+}
+
+/* At half of the budget somebody who is done writing runs a round, while the others go on; at the whole of it they
+ * would all have to wait for one. */
+void qcow2_relieve(struct img *image) {
+    struct qcow2 *q = qcow2_of(image);
+    if (atomic_load_explicit(&q->cache.ndirty, memory_order_relaxed) < q->cache.budget / 2 + 1)
+        return;
+    if (atomic_load(&q->failed) || pthread_mutex_trylock(&q->role) != 0)
+        return;
+    (void)round_run(q, NULL); /* an error is kept for the next flush, or nothing is lost */
+    pthread_mutex_unlock(&q->role);
 }
 
 int qcow2_flush(struct img *image, struct img_error *err) {

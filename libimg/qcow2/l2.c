@@ -10,7 +10,7 @@
  * the disk; only rounds write slices (flush.c), so eviction drops clean ones and nothing else; entries change only
  * under the slice lock.
  */
-#include "qcow2.h"
+#include "invariants.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -182,8 +182,10 @@ static bool evict(struct qcow2 *q, struct slice *s) {
         return false;
     bool idle = !s->loading && !s->dirty && !s->frozen && !s->pins && !s->waiters && !s->freed &&
                 (!s->zero_epoch || epoch_passed(&q->image->epochs, s->zero_epoch));
-    if (idle)
+    if (idle && atomic_load_explicit(&s->tag, memory_order_relaxed) != SLICE_NONE) {
+        invariant_evicted(q, s);
         hide(q, s);
+    }
     spin_unlock(&s->lock);
     return idle;
 }

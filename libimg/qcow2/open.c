@@ -4,7 +4,7 @@
  * Opening reads the header, L1 and the refcount table, and nothing in proportion to the guest's size. A read-only image
  * needs no counts at all. Opening writes nothing, but for the repair that the dirty bit asks for.
  */
-#include "qcow2.h"
+#include "invariants.h"
 
 #include "check.h"
 
@@ -296,6 +296,8 @@ static int qcow2_finish(struct img *image, struct img_error *err) {
         img_fail_errno(err, r, "could not make '%s' durable", image->path);
     if (r == 0 && (r = alloc_trim(q)) < 0)
         img_fail_errno(err, r, "could not cut the free tail off '%s'", image->path);
+    if (r == 0)
+        invariant_closed(q);
     return r;
 }
 
@@ -375,6 +377,7 @@ const struct img_driver qcow2_driver = {
     .abort = qcow2_abort,
     .ready = qcow2_ready,
     .flush = qcow2_flush,
+    .relieve = qcow2_relieve,
     .map = qcow2_map,
     .info = qcow2_info,
     .resize = qcow2_resize,

@@ -395,6 +395,7 @@ int alloc_trim(struct qcow2 *q);
 /* ---- flush.c ---- */
 
 int qcow2_flush(struct img *image, struct img_error *err);
+void qcow2_relieve(struct img *image);
 /* One round; role held. */
 int round_run(struct qcow2 *q, struct img_error *err);
 /* Releases what has left limbo. Role held. */
