@@ -172,7 +172,7 @@ static int flag_of_table(struct scan *s, void *opaque, const struct scan_table *
     uint64_t length, guest = table_guest(s, t, &length);
     if (wrong)
         scan_found(s, IMG_FINDING_CORRUPTION, guest, length,
-                   "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=0x%llx refcount=%llu", t->first_l1,
+                   "ERROR OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%llx refcount=%llu", t->first_l1,
                    (unsigned long long)(t->offset | (count == 1 ? 0 : QCOW2_COPIED)), (unsigned long long)count);
     return 0;
 }
@@ -198,11 +198,32 @@ static int inspect_entry(struct scan *s, void *opaque, const struct scan_table *
     scan_host(s, e, &first, &n);
     for (uint64_t i = 0; i < n && s->overlaps.n; i++) {
         const struct scan_overlap *o = scan_overlap(s, first + i);
-        uint64_t length, guest = scan_guest(s, t, index, &length);
-        if (o && guest != SCAN_NO_GUEST)
+        uint64_t length, guest = scan_guest(s, t, index, &length), count;
+        if (!o || guest == SCAN_NO_GUEST)
+            continue;
+        /* Where the counts differ, the cluster's own line has told. */
+        if (scan_refcount(s, first + i, &count) || count == counts_get(&s->counts, first + i))
             scan_tell(s, IMG_FINDING_CORRUPTION, guest, length,
-                      "ERROR guest offset 0x%llx uses cluster %llu, which holds %s", (unsigned long long)guest,
-                      (unsigned long long)(first + i), scan_kind_name(o->kind));
+                      "ERROR cluster %llu, which holds %s, is also used at guest offset 0x%llx",
+                      (unsigned long long)(first + i), scan_kind_name(o->kind), (unsigned long long)guest);
+    }
+    return 0;
+}
+
+/* Where the counts differ as well the cluster has its line already, and a refcount block has its own. */
+static int report_overlaps(struct scan *s) {
+    for (size_t i = 0; i < s->overlaps.n; i++) {
+        const struct scan_overlap *o = &s->overlaps.list[i];
+        uint64_t count;
+        if (o->kind == KIND_REFCOUNT_BLOCK)
+            continue;
+        int code = scan_refcount(s, o->cluster, &count);
+        if (code == -ENOMEM)
+            return code;
+        if (code || count == counts_get(&s->counts, o->cluster))
+            scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR cluster %llu holds both %s and %s",
+                       (unsigned long long)o->cluster, scan_kind_name(o->kind),
+                       o->on_metadata ? "other metadata" : "data");
     }
     return 0;
 }
@@ -213,6 +234,8 @@ int scan_report(struct scan *s) {
     if (!code)
         code = report_batch(s, &batch);
     free(batch.found.list);
+    if (!code)
+        code = report_overlaps(s);
     struct visit visit = {flag_of_table, inspect_entry, NULL};
     if (!code && (s->flags_differ || s->overlaps.n))
         code = visit_active(s, &visit);

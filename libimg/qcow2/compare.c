@@ -116,7 +116,11 @@ int scan_refcount_blocks(struct scan *s) {
         /* A block on other metadata, another block for one, describes nothing. */
         if (counts_marks(&s->counts, offset >> s->cluster_bits) & COUNT_META)
             s->reftable[i] = 0;
+        size_t before = s->overlaps.n;
         code = scan_meta(s, KIND_REFCOUNT_BLOCK, offset, s->cluster_size, 1, 0);
+        if (!code && s->overlaps.n > before)
+            scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR refcount block %zu refcount=%llu", i,
+                       (unsigned long long)counts_get(&s->counts, offset >> s->cluster_bits));
     }
     if (s->overlaps.n > overlaps)
         s->refcounts_broken = true;

@@ -34,19 +34,20 @@ static void check_snapshot_extra(struct scan *s, size_t i, const struct scan_sna
 static void check_snapshot_l1(struct scan *s, struct scan_snapshot *snap) {
     const char *fault = NULL;
     uint64_t bytes = (uint64_t)snap->l1_size * 8;
-    if (snap->l1_offset & (s->cluster_size - 1))
-        fault = "L1 table is not cluster aligned";
-    else if (bytes > QCOW2_MAX_L1_BYTES)
+    if (bytes > QCOW2_MAX_L1_BYTES)
         fault = "L1 table is too large";
+    else if (snap->l1_offset & (s->cluster_size - 1))
+        fault = "L1 table is not cluster aligned";
     else if (bytes && (snap->l1_offset == 0 || snap->l1_offset >= s->file_size))
         fault = "L1 table lies outside the file";
     char id[64], name[64];
     if (fault || (bytes && snap->l1_offset + bytes > s->file_size))
         snapshot_names(s, snap, id, name);
     if (fault) {
+        bool size = bytes > QCOW2_MAX_L1_BYTES;
         scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0,
-                   "ERROR snapshot %s (%s) l1_offset=0x%llx l1_size=0x%x: %s; snapshot table entry corrupted", id, name,
-                   (unsigned long long)snap->l1_offset, snap->l1_size, fault);
+                   "ERROR snapshot %s (%s) %s=0x%llx: %s; snapshot table entry corrupted", id, name,
+                   size ? "l1_size" : "l1_offset", (unsigned long long)(size ? snap->l1_size : snap->l1_offset), fault);
         snap->bad = s->snapshots_wrong = s->hidden = true;
     } else if (bytes && snap->l1_offset + bytes > s->file_size) {
         scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0,
@@ -185,8 +186,13 @@ static int count_bitmap_entries(struct scan *s, const be64 *entry, size_t n, uin
         uint64_t e = get64(entry[i]);
         const char *fault = e ? scan_bitmap_fault(s, e) : NULL;
         if (fault) {
-            scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR bitmap table entry 0x%llx: %s",
-                       (unsigned long long)e, fault);
+            uint64_t offset = e & QCOW2_OFFSET_MASK;
+            if (offset >= s->file_size && !(e & ~QCOW2_OFFSET_MASK))
+                scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, SCAN_PAST_END, (unsigned long long)offset,
+                           (unsigned long long)s->cluster_size);
+            else
+                scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR bitmap table entry 0x%llx: %s",
+                           (unsigned long long)e, fault);
             s->entries_wrong = true;
         } else if (e & QCOW2_OFFSET_MASK) {
             int code = scan_data(s, (e & QCOW2_OFFSET_MASK) >> s->cluster_bits, 1, weight, 0);

@@ -90,8 +90,6 @@ const char *scan_kind_name(enum scan_kind kind) {
 }
 
 static int note_overlap(struct scan *s, enum scan_kind kind, uint64_t cluster, bool on_metadata) {
-    scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR cluster %llu holds both %s and %s",
-               (unsigned long long)cluster, scan_kind_name(kind), on_metadata ? "other metadata" : "data");
     return scan_push(&s->overlaps, ((struct scan_overlap){cluster, kind, on_metadata}));
 }
 
@@ -248,6 +246,12 @@ static int mark_bitmaps(struct scan *s, scan_ranges *tables) {
 static int mark_named_by_header(struct scan *s) {
     const struct qcow2_header *h = s->header;
     int code = 0;
+    uint64_t end;
+    if (h->has_crypto && (__builtin_add_overflow(h->crypto_offset, h->crypto_length, &end) || end > s->file_size)) {
+        scan_found(s, IMG_FINDING_CORRUPTION, 0, h->size, SCAN_PAST_END, (unsigned long long)h->crypto_offset,
+                   (unsigned long long)h->crypto_length);
+        s->hopeless = true;
+    }
     if (h->has_crypto)
         code = scan_meta(s, KIND_CRYPTO, h->crypto_offset, h->crypto_length, 1, 0);
     uint64_t table = 0;

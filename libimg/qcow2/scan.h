@@ -171,7 +171,7 @@ void scan_setup(struct scan *s, struct storage *file, struct storage *data_file,
 /* Forgets an earlier scan and does it again, but for the comparison with the refcounts. */
 int scan_run(struct scan *s);
 void scan_free(struct scan *s);
-/* Adds one kind of metadata: counts it and notes overlaps. */
+/* Adds one kind of metadata: counts it and notes overlaps, which scan_report tells. */
 int scan_meta(struct scan *s, enum scan_kind kind, uint64_t offset, uint64_t length, uint64_t weight, unsigned marks);
 /* Counts data. */
 int scan_data(struct scan *s, uint64_t first, uint64_t n, uint64_t weight, unsigned marks);
@@ -191,6 +191,9 @@ int scan_sweep(scan_ranges *ranges);
 void scan_found(struct scan *s, enum img_finding_kind kind, uint64_t guest, uint64_t length, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 #define SCAN_NO_GUEST UINT64_MAX
+#define SCAN_PAST_END                                                                                                  \
+    "ERROR: counting reference for region exceeding the end of the file by one cluster or more: "                      \
+    "offset 0x%llx size 0x%llx"
 /* Reports without counting. */
 void scan_tell(struct scan *s, enum img_finding_kind kind, uint64_t guest, uint64_t length, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -348,7 +348,7 @@ static void flag_l1(struct edit *e, bool set) {
         if (!flag_wrong(set, entry & QCOW2_COPIED, count))
             continue;
         scan_tell(s, IMG_FINDING_REPAIR, SCAN_NO_GUEST, 0,
-                  "Repairing OFLAG_COPIED L2 cluster: l1_index=%llu l1_entry=0x%llx refcount=%llu",
+                  "Repairing OFLAG_COPIED L2 cluster: l1_index=%llu l1_entry=%llx refcount=%llu",
                   (unsigned long long)((e->at - s->header->l1_offset) / 8 + i), (unsigned long long)entry,
                   (unsigned long long)count);
         edit_set(e, i, entry ^ QCOW2_COPIED);

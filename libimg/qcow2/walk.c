@@ -81,14 +81,14 @@ static void report_l1(struct scan *s, uint64_t entry, unsigned faults, uint64_t 
         length = s->header->size - guest;
     unsigned long long offset = entry & QCOW2_OFFSET_MASK;
     if (faults & FAULT_RESERVED)
-        scan_found(s, IMG_FINDING_CORRUPTION, guest, length, "ERROR found L1 entry with reserved bits set: 0x%llx",
+        scan_found(s, IMG_FINDING_CORRUPTION, guest, length, "ERROR found L1 entry with reserved bits set: %llx",
                    (unsigned long long)entry);
     if (faults & FAULT_MISALIGNED)
         scan_found(s, IMG_FINDING_CORRUPTION, guest, length,
-                   "ERROR l2_offset=0x%llx: Table is not cluster aligned; L1 entry corrupted", offset);
+                   "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry corrupted", offset);
     else if (faults & FAULT_PAST_END)
-        scan_found(s, IMG_FINDING_CORRUPTION, guest, length,
-                   "ERROR l2_offset=0x%llx: L2 table lies past the end of the file", offset);
+        scan_found(s, IMG_FINDING_CORRUPTION, guest, length, SCAN_PAST_END, offset,
+                   (unsigned long long)s->cluster_size);
     else if (offset + s->cluster_size > s->file_size)
         scan_found(s, IMG_FINDING_CORRUPTION, guest, length,
                    "ERROR l2_offset=0x%llx: L2 table is cut off by the end of the file", offset);
@@ -213,13 +213,13 @@ uint64_t scan_guest(const struct scan *s, const struct scan_table *t, uint64_t i
 static void report_l2(struct scan *s, const struct scan_table *t, uint64_t index, struct scan_entry e,
                       unsigned faults) {
     uint64_t length, guest = scan_guest(s, t, index, &length);
-    unsigned long long word = e.word, bitmap = e.bitmap, offset = word & QCOW2_OFFSET_MASK;
+    unsigned long long word = e.word, offset = word & QCOW2_OFFSET_MASK;
     bool compressed = word & QCOW2_COMPRESSED;
     if (compressed)
         offset = qcow2_compressed_offset(word, s->cluster_bits);
 #define FOUND(...) scan_found(s, IMG_FINDING_CORRUPTION, guest, length, __VA_ARGS__)
     if (faults & FAULT_RESERVED)
-        FOUND("ERROR found l2 entry with reserved bits set: 0x%llx", word);
+        FOUND("ERROR found l2 entry with reserved bits set: %llx", word);
     if (faults & FAULT_ZERO_FLAG)
         FOUND("ERROR l2_entry=0x%llx: bit 0 is reserved %s", word,
               s->extended ? "with extended L2 entries" : "in version 2");
@@ -231,20 +231,19 @@ static void report_l2(struct scan *s, const struct scan_table *t, uint64_t index
         FOUND("ERROR compressed cluster %llu with non-zero subcluster allocation bitmap, entry=0x%llx",
               offset >> s->cluster_bits, word);
     if (faults & FAULT_BOTH)
-        FOUND("ERROR offset=0x%llx: subclusters both allocated and zero, bitmap=0x%llx", offset, bitmap);
+        FOUND("ERROR offset=%llx: Allocated cluster has corrupted subcluster allocation bitmap", offset);
     if (faults & FAULT_NO_HOST)
-        FOUND("ERROR Unallocated cluster has allocated subclusters, bitmap=0x%llx", bitmap);
+        FOUND("ERROR: Unallocated cluster has non-zero subcluster allocation map");
     if (faults & FAULT_MISALIGNED)
-        FOUND("ERROR offset=0x%llx: Cluster is not properly aligned; L2 entry corrupted.", offset);
+        FOUND("ERROR offset=%llx: %s cluster is not properly aligned; L2 entry corrupted.", offset,
+              word & QCOW2_ZERO ? "Preallocated" : "Data");
     if (faults & FAULT_DISPLACED)
         FOUND("ERROR offset=0x%llx: data file offset differs from the guest offset 0x%llx", offset,
               (unsigned long long)guest);
     if (faults & FAULT_PAST_END && s->external)
         FOUND("ERROR offset=0x%llx: the data file ends at 0x%llx", offset, (unsigned long long)s->data_size);
     else if (faults & (FAULT_PAST_END | FAULT_LONG))
-        FOUND("ERROR: counting reference for region exceeding the end of the file by one cluster or more: "
-              "offset 0x%llx size 0x%llx",
-              offset,
+        FOUND(SCAN_PAST_END, offset,
               (unsigned long long)(compressed ? qcow2_compressed_bytes(word, s->cluster_bits) : s->cluster_size));
 #undef FOUND
 }
