@@ -91,8 +91,17 @@ static int make_temporary(struct target *t, struct img_error *err) {
 static int hold_old(struct target *t, struct img_error *err) {
     struct img_open_options options = {.flags = IMG_OPEN_WRITE, .cache = IMG_CACHE_UNSAFE, .format = "raw"};
     int ret = img_open(t->path, &options, &t->guard, err);
-    if (ret < 0)
-        t->guard = NULL;
+    if (ret == 0)
+        return 0;
+    t->guard = NULL;
+    if (ret == -EAGAIN) {
+        /* in use: the lock says it all, as it was not to be opened but to be made */
+        char *prefix = text_format("Could not open '%s': ", t->path);
+        size_t length = strlen(prefix);
+        if (strncmp(err->text, prefix, length) == 0)
+            memmove(err->text, err->text + length, strlen(err->text + length) + 1);
+        free(prefix);
+    }
     return ret;
 }
 

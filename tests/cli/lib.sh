@@ -18,7 +18,9 @@ PATH="$PATH:/usr/sbin:/sbin"
 work=$(mktemp -d "${TMPDIR:-/tmp}/img-cli.XXXXXX") || exit 1
 chmod 755 "$work"
 holder=
+device= # a loop device to be given back
 at_exit() {
+    [ -z "$device" ] || losetup -d "$device"
     [ -z "$holder" ] || kill "$holder" 2>/dev/null
     cd / && rm -rf "$work"
 }
