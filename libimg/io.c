@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* io.c - the synchronous executor: resolve, move, commit in the caller's thread.
+/* io.c - the synchronous executor: resolve, move, commit in the caller's thread (the public calls are in request.c).
  *
  * A call claims a context, holds one plan at a time, and does its own blocking work (ready) with no plan open. Guest
  * data goes straight between the caller's buffers and the host; only the edges of fresh clusters and compressed
@@ -10,20 +10,14 @@
 
 #include "debug.h"
 #include "error.h"
-#include "iov.h"
-#include "raw.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ZERO_CHUNK (1u << 20) /* zeroes are written in pieces of this size */
-#define SECTOR 512u            /* what a disk writes whole */
+#define SECTOR 512u           /* what a disk writes whole */
 #define BOUNCE (64u << 10)
-
-static int read_layer(struct img *image, struct img_context *c, struct iov_cursor *to, size_t count, uint64_t offset,
-                      bool inner, struct img_error *err);
 
 /* ---- plans ---- */
 
@@ -105,7 +99,7 @@ static int read_below(struct img *image, const struct img_step *step, struct iov
     int r = 0;
     if (there) {
         struct img_context *c = context_claim(&below->epochs);
-        r = read_layer(below, c, to, there, step->guest, false, err);
+        r = io_read(below, c, to, there, step->guest, false, err);
         context_release(&below->epochs, c);
     }
     if (r == 0)
@@ -128,8 +122,8 @@ static int perform_read(struct img *image, const struct img_step *step, struct i
     return -EINVAL;
 }
 
-static int read_layer(struct img *image, struct img_context *c, struct iov_cursor *to, size_t count, uint64_t offset,
-                      bool inner, struct img_error *err) {
+int io_read(struct img *image, struct img_context *c, struct iov_cursor *to, size_t count, uint64_t offset, bool inner,
+            struct img_error *err) {
     while (count) {
         struct img_plan plan = {.op = IMG_OP_READ, .offset = offset, .length = count, .inner = inner};
         int r = begin(image, c, &plan, err);
@@ -146,14 +140,14 @@ static int read_layer(struct img *image, struct img_context *c, struct iov_curso
     return 0;
 }
 
-int io_read(struct img *image, struct img_context *c, void *buffer, size_t count, uint64_t offset, bool inner,
-            struct img_error *err) {
+/* ---- writing ---- */
+
+static int read_edge(struct img *image, struct img_plan *plan, uint8_t *buffer, uint64_t count, uint64_t offset,
+                     struct img_error *err) {
     struct iovec iov = {buffer, count};
     struct iov_cursor to = iov_begin(&iov, 1);
-    return read_layer(image, c, &to, count, offset, inner, err);
+    return io_read(image, plan->context, &to, count, offset, true, err);
 }
-
-/* ---- writing ---- */
 
 /* The edges in front of and behind the data, in one buffer: [head][tail]. NULL and 0: none is written. */
 static int fill_edges(struct img *image, struct img_plan *plan, uint64_t *head, uint64_t *tail, uint8_t **out,
@@ -169,10 +163,10 @@ static int fill_edges(struct img *image, struct img_plan *plan, uint64_t *head, 
         return img_fail(err, -ENOMEM, "no memory for the edges of a cluster of '%s'", image->path);
     int r = 0;
     if (plan->head_fill == IMG_FILL_READ)
-        r = io_read(image, plan->context, buffer, *head, plan->offset - *head, true, err);
+        r = read_edge(image, plan, buffer, *head, plan->offset - *head, err);
     if (r == 0 && plan->tail_fill == IMG_FILL_READ && behind < size) {
         uint64_t there = size - behind < *tail ? size - behind : *tail;
-        r = io_read(image, plan->context, buffer + *head, there, behind, true, err);
+        r = read_edge(image, plan, buffer + *head, there, behind, err);
     }
     if (r < 0) {
         free(buffer);
@@ -243,8 +237,8 @@ static int move_write(struct img *image, struct img_plan *plan, struct iov_curso
     return r;
 }
 
-static int write_layer(struct img *image, struct img_context *c, struct iov_cursor *from, uint64_t count,
-                       uint64_t offset, struct img_error *err) {
+int io_write(struct img *image, struct img_context *c, struct iov_cursor *from, uint64_t count, uint64_t offset,
+             struct img_error *err) {
     while (count) {
         struct img_plan plan = {.op = IMG_OP_WRITE, .offset = offset, .length = count};
         int r = begin(image, c, &plan, err);
@@ -260,6 +254,19 @@ static int write_layer(struct img *image, struct img_context *c, struct iov_curs
     return 0;
 }
 
+int io_write_compressed(struct img *image, struct img_context *c, const void *packed, uint32_t stored, uint64_t count,
+                        uint64_t offset, struct img_error *err) {
+    struct iovec iov = {(void *)packed, stored};
+    struct iov_cursor from = iov_begin(&iov, 1);
+    struct img_plan plan = {.op = IMG_OP_COMPRESSED, .offset = offset, .length = count, .stored = stored};
+    int r = begin(image, c, &plan, err);
+    if (r < 0)
+        return r;
+    r = move_write(image, &plan, &from, err);
+    end(image, &plan, r);
+    return r;
+}
+
 /* ---- zeroes and discards ---- */
 
 static int write_zero_bytes(struct img *image, struct img_context *c, uint64_t offset, uint64_t length,
@@ -271,7 +278,7 @@ static int write_zero_bytes(struct img *image, struct img_context *c, uint64_t o
         size_t n = length < chunk ? length : chunk;
         struct iovec iov = {zeroes, n};
         struct iov_cursor from = iov_begin(&iov, 1);
-        r = write_layer(image, c, &from, n, offset, err);
+        r = io_write(image, c, &from, n, offset, err);
         offset += n;
         length -= n;
     }
@@ -370,198 +377,4 @@ int io_end(struct img *image, struct img_plan *plan, const void *buffer, struct 
     int r = plan->action == IMG_MOVE_STEPS ? move_write(image, plan, &from, err) : move_clear(image, plan, err);
     end(image, plan, r);
     return r;
-}
-
-/* ---- the public calls ---- */
-
-static int check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
-    uint64_t size = atomic_load(&image->size);
-    if (image->flags & IMG_OPEN_INFO)
-        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
-    if (offset > size || length > size - offset)
-        return img_fail(err, -EINVAL, "the range of %llu bytes at %llu is not inside '%s', which has %llu bytes",
-                        (unsigned long long)length, (unsigned long long)offset, image->path, (unsigned long long)size);
-    if (writes && !image->writable)
-        return img_fail(err, -EBADF, "'%s' is open for reading only", image->path);
-    return 0;
-}
-
-static bool writes_through(const struct img *image) {
-    return image->cache == IMG_CACHE_WRITETHROUGH || image->cache == IMG_CACHE_DIRECTSYNC;
-}
-
-/* Releases the context; a write of the write-through modes is durable when it returns. */
-static int finish_write(struct img *image, struct img_context *c, int r, struct img_error *err) {
-    context_release(&image->epochs, c);
-    if (image->driver->relieve)
-        image->driver->relieve(image);
-    return r == 0 && writes_through(image) ? img_flush(image, err) : r;
-}
-
-static int sized(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
-    if (niov < 0 || niov > IOV_MAX)
-        return img_fail(err, -EINVAL, "%d buffers are more than IOV_MAX (%d)", niov, IOV_MAX);
-    *count = iov_size(iov, niov);
-    if (*count == SIZE_MAX)
-        return img_fail(err, -EINVAL, "the buffers for '%s' are too large", image->path);
-    return 0;
-}
-
-int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
-    uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
-    if (r == 0)
-        r = check_range(image, offset, count, false, err);
-    if (r < 0 || !count)
-        return r;
-    struct iov_cursor to = iov_begin(iov, niov);
-    struct img_context *c = context_claim(&image->epochs);
-    r = read_layer(image, c, &to, count, offset, false, err);
-    context_release(&image->epochs, c);
-    return r;
-}
-
-/* A raw image that was found by probing must not become something else behind its user's back: what its first sector is
- * going to be is looked at before it is written, one write at a time. `iov` NULL: zeroes. */
-static int guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                              struct img_error *err) {
-    uint8_t sector[RAW_GUARDED] = {0};
-    uint64_t size = atomic_load(&image->size), there = size < RAW_GUARDED ? size : RAW_GUARDED;
-    uint64_t changed = offset >= there ? 0 : count < there - offset ? count : there - offset;
-    int r = img_pread(image, sector, there, 0, err);
-    if (r < 0)
-        return r;
-    struct iov_cursor from = iov_begin(iov, niov);
-    if (iov)
-        iov_get(&from, sector + offset, changed);
-    else
-        memset(sector + offset, 0, changed);
-    r = raw_check_first_sector(sector, there);
-    return r < 0 ? img_fail(err, r,
-                            "writing this first sector would turn '%s', which was probed as raw, into another format: "
-                            "open it as raw explicitly",
-                            image->path)
-                 : 0;
-}
-
-static bool is_guarded(const struct img *image, uint64_t offset) {
-    return image->probed_raw && offset < RAW_GUARDED;
-}
-
-static int write_vector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                        struct img_error *err) {
-    struct iov_cursor from = iov_begin(iov, niov);
-    struct img_context *c = context_claim(&image->epochs);
-    int r = write_layer(image, c, &from, count, offset, err);
-    return finish_write(image, c, r, err);
-}
-
-int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
-    uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
-    if (r == 0)
-        r = check_range(image, offset, count, true, err);
-    if (r < 0 || !count)
-        return r;
-    if (!is_guarded(image, offset))
-        return write_vector(image, iov, niov, count, offset, err);
-    SCOPED_MUTEX(&image->first_sector);
-    r = guard_first_sector(image, iov, niov, count, offset, err);
-    return r < 0 ? r : write_vector(image, iov, niov, count, offset, err);
-}
-
-int img_pread(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
-    struct iovec iov = {buffer, count};
-    return img_preadv(image, &iov, 1, offset, err);
-}
-
-int img_pwrite(struct img *image, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
-    struct iovec iov = {(void *)buffer, count};
-    return img_pwritev(image, &iov, 1, offset, err);
-}
-
-static int write_compressed_cluster(struct img *image, struct img_context *c, const uint8_t *data, size_t count,
-                                    uint8_t *scratch, uint64_t cluster, uint64_t offset, struct img_error *err) {
-    if (count < cluster) { /* the image's last, short one: zeroes behind its end */
-        memcpy(scratch + cluster, data, count);
-        memset(scratch + cluster + count, 0, cluster - count);
-        data = scratch + cluster;
-    }
-    int64_t stored = image->driver->compress(image, data, cluster, scratch, cluster - 1);
-    if (stored < 0)
-        return img_fail_errno(err, stored, "could not compress the cluster at guest offset %llu of '%s'",
-                              (unsigned long long)offset, image->path);
-    struct iovec iov = {stored ? scratch : (void *)data, stored ? (size_t)stored : count};
-    struct iov_cursor from = iov_begin(&iov, 1);
-    if (!stored)
-        return write_layer(image, c, &from, count, offset, err);
-    struct img_plan plan = {.op = IMG_OP_COMPRESSED, .offset = offset, .length = count, .stored = stored};
-    int r = begin(image, c, &plan, err);
-    if (r < 0)
-        return r;
-    r = move_write(image, &plan, &from, err);
-    end(image, &plan, r);
-    return r;
-}
-
-int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
-    uint64_t cluster = image->driver->cluster_size ? image->driver->cluster_size(image) : 0;
-    int r = check_range(image, offset, count, true, err);
-    if (r < 0)
-        return r;
-    if (!image->driver->compress || !cluster)
-        return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", image->path,
-                        image->driver->name);
-    if (offset & (cluster - 1) || (count & (cluster - 1) && offset + count != atomic_load(&image->size)))
-        return img_fail(err, -EINVAL,
-                        "a compressed write of %zu bytes at %llu is not aligned to clusters of %llu bytes", count,
-                        (unsigned long long)offset, (unsigned long long)cluster);
-    uint8_t *scratch = malloc(2 * cluster);
-    if (!scratch)
-        return img_fail(err, -ENOMEM, "no memory to compress a cluster of %llu bytes", (unsigned long long)cluster);
-    struct img_context *c = context_claim(&image->epochs);
-    for (size_t done = 0; r == 0 && done < count; done += cluster) {
-        size_t n = count - done < cluster ? count - done : cluster;
-        r = write_compressed_cluster(image, c, (const uint8_t *)buffer + done, n, scratch, cluster, offset + done, err);
-    }
-    free(scratch);
-    return finish_write(image, c, r, err);
-}
-
-static int clear_range(struct img *image, enum img_op op, bool may_unmap, uint64_t offset, uint64_t length,
-                       struct img_error *err) {
-    struct img_context *c = context_claim(&image->epochs);
-    int r = io_clear(image, c, op, may_unmap, offset, length, err);
-    return finish_write(image, c, r, err);
-}
-
-int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags, struct img_error *err) {
-    bool may_unmap = flags & IMG_ZERO_MAY_UNMAP;
-    int r = check_range(image, offset, length, true, err);
-    if (r < 0 || !length)
-        return r;
-    if (!is_guarded(image, offset))
-        return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
-    SCOPED_MUTEX(&image->first_sector);
-    r = guard_first_sector(image, NULL, 0, length, offset, err);
-    return r < 0 ? r : clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
-}
-
-int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) {
-    int r = check_range(image, offset, length, true, err);
-    return r < 0 || !length ? r : clear_range(image, IMG_OP_DISCARD, true, offset, length, err);
-}
-
-int img_flush(struct img *image, struct img_error *err) {
-    return image->writable ? image->driver->flush(image, err) : 0;
-}
-
-int img_drain(struct img *image, struct img_error *err) {
-    (void)err;
-    gate_close(&image->epochs, true);
-    return 0;
-}
-
-void img_resume(struct img *image) {
-    gate_open(&image->epochs, true);
 }

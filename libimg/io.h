@@ -7,10 +7,16 @@
 #define LIBIMG_IO_H
 
 #include "image.h"
+#include "iov.h"
 
-/* Reads. `inner`: a plan of the context is open around it. */
-int io_read(struct img *image, struct img_context *c, void *buffer, size_t count, uint64_t offset, bool inner,
+/* Reads `count` bytes, which the cursor moves on by. `inner`: a plan of the context is open around it. */
+int io_read(struct img *image, struct img_context *c, struct iov_cursor *to, size_t count, uint64_t offset, bool inner,
             struct img_error *err);
+int io_write(struct img *image, struct img_context *c, struct iov_cursor *from, uint64_t count, uint64_t offset,
+             struct img_error *err);
+/* One cluster of `count` guest bytes (the image's last may be short), compressed to `stored` bytes at `packed`. */
+int io_write_compressed(struct img *image, struct img_context *c, const void *packed, uint32_t stored, uint64_t count,
+                        uint64_t offset, struct img_error *err);
 /* Zeroes or discards (IMG_OP_ZERO, IMG_OP_DISCARD). The driver decides what may lie behind the end. */
 int io_clear(struct img *image, struct img_context *c, enum img_op op, bool may_unmap, uint64_t offset, uint64_t length,
              struct img_error *err);

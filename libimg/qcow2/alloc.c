@@ -17,69 +17,6 @@
 
 #define MIB (1ull << 20)
 
-/* ---- the list of free extents: sorted, disjoint ---- */
-
-/* The first extent that ends behind `cluster`. */
-static uint32_t extent_behind(const struct allocator *a, uint64_t cluster) {
-    uint32_t low = 0, high = a->nfree;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (a->free[middle].cluster + a->free[middle].count <= cluster)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static void extent_remove(struct allocator *a, uint32_t i) {
-    memmove(&a->free[i], &a->free[i + 1], (--a->nfree - i) * sizeof *a->free);
-}
-
-/* Nothing of it is on the list yet. False: the list is full. */
-static bool extent_insert(struct allocator *a, uint64_t cluster, uint64_t count, bool zero) {
-    uint32_t i = extent_behind(a, cluster);
-    struct free_extent *before = i ? &a->free[i - 1] : NULL, *after = i < a->nfree ? &a->free[i] : NULL;
-    if (before && before->cluster + before->count == cluster && before->zero == zero) {
-        before->count += count;
-        if (after && after->cluster == cluster + count && after->zero == zero) {
-            before->count += after->count;
-            extent_remove(a, i);
-        }
-        return true;
-    }
-    if (after && after->cluster == cluster + count && after->zero == zero) {
-        after->cluster = cluster;
-        after->count += count;
-        return true;
-    }
-    if (a->nfree == FREE_EXTENTS)
-        return false;
-    memmove(&a->free[i + 1], &a->free[i], (a->nfree++ - i) * sizeof *a->free);
-    a->free[i] = (struct free_extent){cluster, count, zero};
-    return true;
-}
-
-/* Parts that are on the list already are left as they are. */
-static bool extent_add(struct allocator *a, uint64_t cluster, uint64_t count, bool zero) {
-    uint64_t end = cluster + count;
-    while (cluster < end) {
-        uint32_t i = extent_behind(a, cluster);
-        uint64_t stop = end;
-        if (i < a->nfree && a->free[i].cluster < end) {
-            if (a->free[i].cluster <= cluster) {
-                cluster = a->free[i].cluster + a->free[i].count;
-                continue;
-            }
-            stop = a->free[i].cluster;
-        }
-        if (!extent_insert(a, cluster, stop - cluster, zero))
-            return false;
-        cluster = stop;
-    }
-    return true;
-}
-
 void alloc_free(struct qcow2 *q, uint64_t cluster, uint64_t count, bool zero) {
     struct allocator *a = &q->alloc;
     SCOPED_SPIN(&a->lock);
@@ -87,29 +24,13 @@ void alloc_free(struct qcow2 *q, uint64_t cluster, uint64_t count, bool zero) {
         cluster++;
         count--;
     }
-    if (!extent_add(a, cluster, count, zero) && cluster < a->scan)
+    if (!free_list_add(&a->free, cluster, count, zero) && cluster < a->scan)
         a->scan = cluster; /* forgotten here, found again by a later look at the counts */
 }
 
-/* Takes the first extent of at least `want`, else the first of all. */
-static bool extent_take(struct allocator *a, uint64_t want, struct free_extent *out) {
+static bool take_extent(struct allocator *a, uint64_t want, struct free_extent *out) {
     SCOPED_SPIN(&a->lock);
-    if (!a->nfree)
-        return false;
-    uint32_t i = 0;
-    while (i < a->nfree && a->free[i].count < want)
-        i++;
-    if (i == a->nfree)
-        i = 0;
-    *out = a->free[i];
-    if (out->count > want) {
-        out->count = want;
-        a->free[i].cluster += want;
-        a->free[i].count -= want;
-    } else {
-        extent_remove(a, i);
-    }
-    return true;
+    return free_list_take(&a->free, want, out);
 }
 
 /* ---- set-up ---- */
@@ -145,8 +66,7 @@ int alloc_init(struct qcow2 *q, struct img_error *err) {
     a->scan = 1;
     a->fresh_is_zero = !q->file->fixed_size;
     a->limit = q->file->fixed_size ? a->length >> q->cluster_bits : (QCOW2_MAX_HOST_OFFSET + 1) >> q->cluster_bits;
-    a->free = calloc(FREE_EXTENTS, sizeof *a->free);
-    if (!a->free)
+    if (free_list_init(&a->free) < 0)
         return img_fail(err, -ENOMEM, "no memory for the list of free extents");
     for (unsigned i = 0; i < IMG_CONTEXTS; i++)
         if (!(epochs->contexts[i].driver = calloc(1, sizeof(struct q2_context))))
@@ -163,10 +83,8 @@ void alloc_destroy(struct qcow2 *q) {
         q->image->epochs.contexts[i].driver = NULL;
     }
     freed_list_free(q->alloc.returned);
-    free(q->alloc.free);
-    q->alloc.free = NULL;
+    free_list_destroy(&q->alloc.free);
     q->alloc.returned = NULL;
-    q->alloc.nfree = 0;
 }
 
 struct q2_context *q2_context(struct img_context *c) {
@@ -254,7 +172,7 @@ static int scan_block(struct qcow2 *q, bool *more, struct img_error *err) {
                 start = at;
             if (now && count) {
                 spin_lock(&a->lock);
-                full = !extent_add(a, start, count, false);
+                full = !free_list_add(&a->free, start, count, false);
                 spin_unlock(&a->lock);
                 count = 0;
                 if (full)
@@ -264,7 +182,7 @@ static int scan_block(struct qcow2 *q, bool *more, struct img_error *err) {
         pthread_mutex_unlock(&rc->lock);
     }
     spin_lock(&a->lock);
-    if (count && !extent_add(a, start, count, false))
+    if (count && !free_list_add(&a->free, start, count, false))
         full = true;
     a->scan = full ? start : at;
     *more = !full && at < a->fresh;
@@ -275,7 +193,7 @@ static int scan_block(struct qcow2 *q, bool *more, struct img_error *err) {
 /* From extents that are known to be free. */
 static int take_known(struct qcow2 *q, struct run *run, uint64_t want, struct img_error *err) {
     struct free_extent e;
-    while (extent_take(&q->alloc, want, &e)) {
+    while (take_extent(&q->alloc, want, &e)) {
         uint64_t claimed;
         int r = claim(q, e.cluster, e.count, &claimed, err);
         if (r < 0)
@@ -470,11 +388,7 @@ int alloc_return_runs(struct qcow2 *q, struct img_error *err) {
 static void forget_tail(struct allocator *a, uint64_t end) {
     SCOPED_MUTEX(&a->refill);
     SCOPED_SPIN(&a->lock);
-    while (a->nfree && a->free[a->nfree - 1].cluster >= end)
-        a->nfree--;
-    struct free_extent *last = a->nfree ? &a->free[a->nfree - 1] : NULL;
-    if (last && last->cluster + last->count > end)
-        last->count = end - last->cluster;
+    free_list_cut(&a->free, end);
     if (a->fresh > end)
         a->fresh = end;
     if (a->scan > end)

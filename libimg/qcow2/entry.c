@@ -104,18 +104,6 @@ const char *entry_fault(struct qcow2 *q, struct l2_entry e, uint64_t cluster) {
     return NULL;
 }
 
-void corrupt_found(struct qcow2 *q, const char *format, ...) {
-    pthread_mutex_lock(&q->meta_lock);
-    if (atomic_load(&q->corrupt) == CORRUPT_NO) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(q->corrupt_text, sizeof q->corrupt_text, format, args);
-        va_end(args);
-        atomic_store(&q->corrupt, CORRUPT_FOUND);
-    }
-    pthread_mutex_unlock(&q->meta_lock);
-}
-
 /* ---- the set of metadata clusters: open addressing, replaced when three quarters full ---- */
 
 struct cluster_set {

@@ -25,79 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- freed lists ---- */
-
-struct freed *freed_new(uint32_t room) {
-    struct freed *f = malloc(sizeof *f + room * sizeof f->run[0]);
-    if (f)
-        *f = (struct freed){.room = room};
-    return f;
-}
-
-void freed_add(struct freed *f, uint64_t cluster, uint64_t count) {
-    struct freed_run *last = f->used ? &f->run[f->used - 1] : NULL;
-    if (last && last->cluster + last->count == cluster)
-        last->count += count;
-    else
-        f->run[f->used++] = (struct freed_run){cluster, count};
-}
-
-void freed_list_free(struct freed *f) {
-    while (f) {
-        struct freed *next = f->next;
-        free(f);
-        f = next;
-    }
-}
-
-static struct freed **list_end(struct freed **list) {
-    while (*list)
-        list = &(*list)->next;
-    return list;
-}
-
-/* ---- failure ---- */
-
-void fail_for_good(struct qcow2 *q, int code, const char *what) {
-    int none = 0;
-    pthread_mutex_lock(&q->meta_lock);
-    if (atomic_load(&q->failed) == none)
-        snprintf(q->failed_text, sizeof q->failed_text, "%s: %s", what, strerror(-code));
-    pthread_mutex_unlock(&q->meta_lock);
-    atomic_compare_exchange_strong(&q->failed, &none, code);
-}
-
-void metadata_write_failed(struct qcow2 *q, int code, const char *what) {
-    if (code != -ENOSPC && code != -EDQUOT)
-        fail_for_good(q, code, what);
-}
-
-static int failed_error(struct qcow2 *q, struct img_error *err) {
-    return img_fail(err, atomic_load(&q->failed), "'%s' takes no more writes since an earlier failure: %s",
-                    q->image->path, q->failed_text);
-}
-
-int writes_allowed(struct qcow2 *q, struct img_error *err) {
-    if (!q->writable)
-        return img_fail(err, -EBADF, "'%s' is open for reading only", q->image->path);
-    if (atomic_load_explicit(&q->corrupt, memory_order_acquire))
-        return img_fail(err, -EIO, "'%s' is corrupt and takes no more writes: %s", q->image->path, q->corrupt_text);
-    if (atomic_load_explicit(&q->failed, memory_order_acquire))
-        return failed_error(q, err);
-    return 0;
-}
-
-int barrier(struct qcow2 *q, bool data) {
-    if (q->image->cache == IMG_CACHE_UNSAFE)
-        return 0;
-    int r = data && q->data != q->file ? storage_flush(q->data) : 0;
-    if (r == 0)
-        r = storage_flush(q->file);
-    if (r < 0)
-        fail_for_good(q, r, "the host could not make writes durable");
-    return r;
-}
-
 /* ---- freezing ---- */
 
 struct frozen {
@@ -215,7 +142,7 @@ static void thaw(struct qcow2 *q, struct round *r) {
         spin_lock(&s->lock);
         s->frozen = false;
         s->linked |= r->slices[i].linked;
-        *list_end(&s->freed) = r->slices[i].freed;
+        *freed_list_end(&s->freed) = r->slices[i].freed;
         r->slices[i].freed = NULL;
         slice_mark_dirty(q, s);
         spin_unlock(&s->lock);
@@ -224,7 +151,7 @@ static void thaw(struct qcow2 *q, struct round *r) {
         SCOPED_SPIN(&q->l1_lock);
         for (uint64_t i = 0; i < l1_words(); i++)
             q->l1_dirty[i] |= r->l1_bits[i];
-        *list_end(&q->l1_freed) = r->l1_freed;
+        *freed_list_end(&q->l1_freed) = r->l1_freed;
         r->l1_freed = NULL;
         q->l1_any_dirty = true;
     }
@@ -272,7 +199,7 @@ void limbo_add(struct qcow2 *q, struct freed *list) {
     uint64_t stamp = epoch_advance(&q->image->epochs);
     for (struct freed *f = list; f; f = f->next)
         f->stamp = stamp;
-    *list_end(&q->limbo) = list;
+    *freed_list_end(&q->limbo) = list;
 }
 
 int limbo_release(struct qcow2 *q, struct img_error *err) {

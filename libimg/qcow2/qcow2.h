@@ -26,6 +26,7 @@
 #include "../codec/codec.h"
 #include "../error.h"
 #include "../image.h"
+#include "freelist.h"
 #include "header.h"
 #include "snapshot.h"
 
@@ -48,6 +49,7 @@ struct freed *freed_new(uint32_t room);
 /* Never fails: the caller made room. Merges with the last run. */
 void freed_add(struct freed *f, uint64_t cluster, uint64_t count);
 void freed_list_free(struct freed *f);
+struct freed **freed_list_end(struct freed **list);
 
 /* ---- L2 slices --------------------------------------------------------------------------------- */
 
@@ -128,18 +130,11 @@ struct q2_context {
     uint64_t byte_next, byte_end; /* compressed data goes here: host bytes of one cluster sequence; next == end: none */
 };
 
-struct free_extent {
-    uint64_t cluster, count;
-    bool zero;
-};
-#define FREE_EXTENTS 4096
-
 struct allocator {
     pthread_mutex_t refill; /* one search at a time */
     spin_t lock;            /* the free list and `returned` */
     struct freed *returned; /* reservations that came to nothing; counts fall as in limbo */
-    struct free_extent *free;
-    uint32_t nfree;
+    struct free_list free;
     uint64_t scan;   /* host clusters below it were looked at for holes */
     uint64_t fresh;  /* host clusters from here on were never handed out */
     uint64_t limit;  /* host clusters that the storage can hold; UINT64_MAX: it grows */
@@ -298,9 +293,6 @@ bool metadata_add(struct qcow2 *q, uint64_t cluster);
 void metadata_remove(struct qcow2 *q, uint64_t cluster);
 bool metadata_has(struct qcow2 *q, uint64_t cluster);
 
-/* Notes the corruption (first text wins); writes and the entry's reads fail with it. */
-void corrupt_found(struct qcow2 *q, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 /* ---- l2.c ---- */
 
 int l2_init(struct qcow2 *q, uint64_t bytes);
@@ -402,12 +394,18 @@ int round_run(struct qcow2 *q, struct img_error *err);
 int limbo_release(struct qcow2 *q, struct img_error *err);
 /* Into limbo, already durable. Role held. Takes the list over. */
 void limbo_add(struct qcow2 *q, struct freed *list);
+
+/* ---- failure.c ---- */
+
 /* Fails when the image may not be changed any more. */
 int writes_allowed(struct qcow2 *q, struct img_error *err);
 void fail_for_good(struct qcow2 *q, int code, const char *what);
 /* Lack of space is no failure for good. */
 void metadata_write_failed(struct qcow2 *q, int code, const char *what);
 int barrier(struct qcow2 *q, bool data);
+int failed_error(struct qcow2 *q, struct img_error *err);
+/* Notes the corruption (first text wins); writes and the entry's reads fail with it. */
+void corrupt_found(struct qcow2 *q, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- switch.c ---- */
 
