@@ -267,7 +267,7 @@ static int write_part(struct file *f, struct iov_cursor *from, uint64_t offset, 
 
 static int write_held(struct file *f, const struct iovec *iov, int niov, uint64_t offset, size_t total) {
     struct range_hold hold;
-    rangelock_acquire(f->ranges, &hold, offset, offset + total, true);
+    rangelock_acquire(f->ranges, &hold, offset, offset + total, false);
     int r = write_blocks(f, iov, niov, offset, total);
     if (r == 0)
         file_raise_length(f, offset + total);
