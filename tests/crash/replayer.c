@@ -16,7 +16,7 @@ enum {
     SECTOR = 512,
     UNITS_MAX = 64, /* of one operation: longer ones are torn at multiples of more sectors */
     EXHAUSTIVE = 8,
-    RANDOM_ROUNDS = 10,
+    RANDOM_ROUNDS = 4,
 };
 
 /* ---- a set of keys ----------------------------------------------------------------------------- */
@@ -254,7 +254,7 @@ static void offer_subsets(struct replayer *p) {
     }
 }
 
-/* Each operation cut in two and at random, first among all others, then alone. */
+/* Each operation cut in two or at random, first among all others, then alone. */
 static void offer_torn(struct replayer *p) {
     for (unsigned company = 0; company < 2; company++) {
         choose_all(p, !company);
@@ -262,20 +262,19 @@ static void offer_torn(struct replayer *p) {
             const struct flight *f = &p->flights[i];
             uint8_t *units = p->chosen + f->first;
             unsigned middle = f->units > 1 ? 1 + (unsigned)rng_below(&p->rng, f->units - 1) : 0;
-            for (unsigned way = 0; way < 3 && f->units > 1; way++) {
-                for (unsigned u = 0; u < f->units; u++)
-                    units[u] = way == 2 ? rng_next(&p->rng) & 1 : (u < middle) == (way == 0);
+            uint64_t way = rng_below(&p->rng, 3);
+            for (unsigned u = 0; u < f->units; u++)
+                units[u] = way == 2 ? rng_next(&p->rng) & 1 : (u < middle) == (way == 0);
+            if (f->units > 1)
                 offer(p);
-            }
             choose(p, f, !company);
         }
     }
 }
 
 static void offer_random(struct replayer *p) {
-    static const unsigned percent[] = {50, 85, 15, 95, 5};
     for (unsigned round = 0; round < RANDOM_ROUNDS; round++) {
-        unsigned chance = percent[round % 5];
+        uint64_t chance = 5 + rng_below(&p->rng, 91); /* in a hundred */
         for (unsigned i = 0; i < p->nflights; i++)
             choose(p, &p->flights[i], rng_below(&p->rng, 100) < chance);
         offer(p);
