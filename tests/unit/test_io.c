@@ -88,7 +88,7 @@ static void open_fails(const char *path, const struct img_open_options *options,
         fail_msg("%s opens", path);
     if (rc != code || err.code != code || !strstr(err.text, word))
         fail_msg("%s: %d '%s', expected %d and '%s'", path, rc, err.text, code, word);
-    assert_null(strchr(err.text, '\n'));
+    assert_int_not_equal(err.text[strlen(err.text) - 1], '\n');
 }
 
 static void close_image(struct img *image) {
@@ -473,7 +473,7 @@ static void test_corrupt_bit(void **state) {
     (void)state;
     create_qcow2("image", MIB);
     patch64("image", INCOMPATIBLE, QCOW2_INCOMPAT_CORRUPT);
-    open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE}, -EUCLEAN, "corrupt");
+    open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE}, -EACCES, "corrupt");
     struct img *image = open_flags("image", 0);
     struct img_info info;
     assert_int_equal(img_info(image, &info, &err), 0);
@@ -544,7 +544,7 @@ static void test_overlap_sets_the_corrupt_bit(void **state) {
     assert_memory_equal(before + block, after + block, 65536);
     free(before);
     free(after);
-    open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE}, -EUCLEAN, "corrupt");
+    open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE}, -EACCES, "corrupt");
 }
 
 static void test_data_behind_the_end_is_an_error(void **state) {
@@ -564,11 +564,12 @@ static void test_data_behind_the_end_is_an_error(void **state) {
 /* ---- backing chains ------------------------------------------------------------------------------------------ */
 
 static void overlay(const char *path, const char *backing, const char *format, uint64_t size) {
-    create(path, &(struct img_create_options){.format = "qcow2",
-                                              .size = size,
-                                              .backing_file = backing,
-                                              .backing_format = format,
-                                              .backing_unchecked = true});
+    create("new", &(struct img_create_options){.format = "qcow2",
+                                               .size = size,
+                                               .backing_file = backing,
+                                               .backing_format = format,
+                                               .backing_unchecked = true});
+    assert_int_equal(rename("new", path), 0); /* img_create refuses a backing file of the same name */
 }
 
 static void test_backing_shorter_and_longer(void **state) {

@@ -534,7 +534,6 @@ int main(void) {
         PAUSED(test_unlinked_data_is_not_seen),
         PAUSED_EXTENDED(test_unlinked_data_is_not_seen),
         PAUSED(test_disjoint_writers_join),
-        PAUSED_EXTENDED(test_disjoint_writers_join),
         PAUSED(test_overlapping_writers_wait),
         PAUSED_EXTENDED(test_overlapping_writers_wait),
         PAUSED(test_others_do_not_wait),
