@@ -283,11 +283,14 @@ IMG_API int img_check(struct img *image, const struct img_check_options *options
 /* ---- copying -------------------------------------------------------------------------------- */
 
 struct img_copy_options {
-    unsigned threads;       /* 0: one per core; the target's bytes do not depend on it */
-    bool compress;          /* store compressed (qcow2) */
-    bool target_is_zero;    /* the target already reads as zeroes: holes need no write */
-    uint64_t sparse_size;   /* runs of zeroes at least this long become holes; 0: keep every byte of data */
-    uint64_t target_offset; /* where the source's first byte goes; cluster aligned when compressing */
+    unsigned threads;     /* 0: one per core; the target's bytes do not depend on it */
+    bool compress;        /* store compressed (qcow2) */
+    bool target_is_zero;  /* the target already reads as zeroes: holes need no write */
+    uint64_t sparse_size; /* runs of zeroes at least this long become holes; 0: keep every byte of data */
+    unsigned layers;      /* only what the first layers of the source's chain hold is copied, the rest is left to the
+                             target's backing file; 0: all */
+    uint64_t
+        target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
     int (*progress)(void *opaque, uint64_t done, uint64_t total);
     void *opaque;

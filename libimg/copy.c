@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define UNIT_BYTES (1ull << 20)
-#define ZERO_UNIT_BYTES (1ull << 30) /* a hole is cut only so that progress shows */
+#define HOLE_BYTES (1ull << 30) /* a hole is cut only so that progress shows */
 #define MAX_THREADS 16
 #define PLANS 32
 
@@ -28,6 +28,7 @@ struct copy {
     struct img_context *context; /* of the target, shared */
     uint64_t total, base;        /* bytes of the source; where its first byte goes */
     uint64_t grain;              /* cluster of the target, or 4 KiB: what a unit ends on and a zero is looked for in */
+    uint64_t below_size;         /* of the layer that is not copied any more: behind it nothing shows through */
     uint64_t sparse;             /* runs of zeroes from this length on become holes; 0: none does */
 
     pthread_mutex_t claim; /* the next unit */
@@ -41,10 +42,16 @@ struct copy {
     struct img_error *err;
 };
 
+enum unit_kind {
+    UNIT_DATA,
+    UNIT_HOLE, /* reads as zeroes */
+    UNIT_SKIP, /* the target's backing file has it */
+};
+
 /* A unit and the worker's buffers, which live as long as the worker. */
 struct unit {
     uint64_t number, offset, length; /* in the source */
-    bool zero;
+    enum unit_kind kind;
     uint8_t *data;
     uint8_t *packed;  /* compressed clusters, one behind the other, `cluster` bytes apart */
     uint32_t *stored; /* bytes of each; 0: as it is */
@@ -74,12 +81,42 @@ static uint64_t target_round_up(const struct copy *c, uint64_t offset) {
     return ((c->base + offset + c->grain - 1) & ~(c->grain - 1)) - c->base;
 }
 
+static uint64_t target_round_down(const struct copy *c, uint64_t offset) {
+    uint64_t end = (c->base + offset) & ~(c->grain - 1);
+    return end > c->base ? end - c->base : 0;
+}
+
 /* What the source has at c->next; kept until it is used up. */
 static int look_ahead(struct copy *c, struct img_error *e) {
     struct img_extent *x = &c->extent;
     if (x->length && c->next >= x->start && c->next < x->start + x->length)
         return 0;
     return img_map(c->source, c->next, c->total - c->next, false, x, e);
+}
+
+static enum unit_kind kind_of(const struct copy *c) {
+    const struct img_extent *x = &c->extent;
+    bool below = x->depth >= c->options->layers || (!(x->flags & IMG_EXTENT_PRESENT) && x->start >= c->below_size);
+    if (c->options->layers && below)
+        return UNIT_SKIP;
+    return c->sparse && x->flags & IMG_EXTENT_ZERO ? UNIT_HOLE : UNIT_DATA;
+}
+
+/* The end of a unit at c->next. A hole, or what is skipped, consists of whole grains: the rest belongs to the data
+ * beside it. */
+static uint64_t unit_end(const struct copy *c, enum unit_kind *kind) {
+    uint64_t end = c->extent.start + c->extent.length, least = target_round_up(c, c->next + 1);
+    if (*kind != UNIT_DATA) {
+        uint64_t whole = end == c->total ? end : target_round_down(c, end);
+        if (target_round_up(c, c->next) == c->next && whole > c->next && whole <= c->total)
+            return whole - c->next > HOLE_BYTES ? c->next + HOLE_BYTES : whole;
+        *kind = UNIT_DATA;
+    }
+    uint64_t most = target_round_down(c, c->next + UNIT_BYTES);
+    end = target_round_up(c, end);
+    if (end > most)
+        end = most;
+    return end < least ? least : end;
 }
 
 /* True with the next unit in *u; false at the end or after an error. */
@@ -93,32 +130,12 @@ static bool take_unit(struct copy *c, struct unit *u) {
         stop(c, r, &e);
         return false;
     }
-    uint64_t end = c->extent.start + c->extent.length;
     u->number = c->claimed++;
     u->offset = c->next;
-    u->zero = c->sparse && c->extent.flags & IMG_EXTENT_ZERO;
-    if (u->zero) {
-        /* only whole grains: the rest belongs to the data beside it */
-        uint64_t start = target_round_up(c, c->next),
-                 stop_at = end == c->total ? end : ((c->base + end) & ~(c->grain - 1)) - c->base;
-        u->zero = start == c->next && stop_at > start && stop_at <= c->total;
-        end = stop_at;
-    }
-    if (u->zero) {
-        if (end - c->next > ZERO_UNIT_BYTES)
-            end = c->next + ZERO_UNIT_BYTES;
-    } else {
-        uint64_t most = target_round_up(c, c->next + 1);
-        if (most < c->next + UNIT_BYTES)
-            most = ((c->base + c->next + UNIT_BYTES) & ~(c->grain - 1)) - c->base;
-        end = target_round_up(c, c->extent.start + c->extent.length);
-        if (end > most || end <= c->next)
-            end = most;
-    }
-    if (end > c->total)
-        end = c->total;
-    u->length = end - c->next;
-    c->next = end;
+    u->kind = kind_of(c);
+    uint64_t end = unit_end(c, &u->kind);
+    c->next = end < c->total ? end : c->total;
+    u->length = c->next - u->offset;
     return true;
 }
 
@@ -190,14 +207,18 @@ static int make_hole(struct copy *c, struct unit *u, uint64_t offset, uint64_t l
     return r < 0 ? r : io_clear(c->target, c->context, IMG_OP_ZERO, true, c->base + offset, length, e);
 }
 
+/* Where the grain that holds byte `at` of the unit ends, in the unit. */
+static uint64_t grain_end(const struct copy *c, const struct unit *u, uint64_t at) {
+    uint64_t end = target_round_up(c, u->offset + at + 1) - u->offset;
+    return end < u->length ? end : u->length;
+}
+
 /* The run of grains of one kind that starts at `at` bytes into the unit. */
 static uint64_t run_of(const struct copy *c, const struct unit *u, uint64_t at, bool *zero) {
     uint64_t end = at;
     bool kind = false;
     while (end < u->length) {
-        uint64_t next = target_round_up(c, u->offset + end + 1) - u->offset;
-        if (next > u->length)
-            next = u->length;
+        uint64_t next = grain_end(c, u, end);
         bool is_zero = c->sparse && img_is_zero(u->data + end, next - end);
         if (end > at && is_zero != kind)
             break;
@@ -225,31 +246,43 @@ static int reserve_data(struct copy *c, struct unit *u, struct img_error *e) {
 
 /* ---- compression ---- */
 
+#define STORED_HOLE UINT32_MAX
+
+/* A grain is compressed when it is a whole cluster, or the target's last one, which zeroes make whole. What another
+ * source shares with it is stored as it is. */
+static bool is_whole(const struct copy *c, const struct unit *u, uint64_t at, uint64_t n) {
+    uint64_t start = c->base + u->offset + at;
+    return !(start & (c->grain - 1)) && (n == c->grain || start + n == img_size(c->target));
+}
+
 static int compress_unit(struct copy *c, struct unit *u, struct img_error *e) {
-    for (uint64_t at = 0, i = 0; at < u->length; at += c->grain, i++) {
-        uint64_t n = u->length - at < c->grain ? u->length - at : c->grain;
-        if (n < c->grain) /* the image's last, short cluster: zeroes behind its end */
-            memset(u->data + at + n, 0, c->grain - n);
-        u->stored[i] = UINT32_MAX; /* a hole */
-        if (c->sparse && img_is_zero(u->data + at, n))
+    uint8_t *packed = u->packed;
+    uint32_t *stored = u->stored;
+    for (uint64_t at = 0, next; at < u->length; at = next, packed += c->grain, stored++) {
+        uint64_t n = (next = grain_end(c, u, at)) - at;
+        *stored = c->sparse && img_is_zero(u->data + at, n) ? STORED_HOLE : 0;
+        if (*stored || !is_whole(c, u, at, n))
             continue;
-        int64_t stored = c->target->driver->compress(c->target, u->data + at, c->grain, u->packed + at, c->grain - 1);
-        if (stored < 0)
-            return img_fail_errno(e, stored, "could not compress the cluster at offset %llu of '%s'",
+        memset(u->data + at + n, 0, c->grain - n);
+        int64_t bytes = c->target->driver->compress(c->target, u->data + at, c->grain, packed, c->grain - 1);
+        if (bytes < 0)
+            return img_fail_errno(e, bytes, "could not compress the cluster at offset %llu of '%s'",
                                   (unsigned long long)(u->offset + at), c->source->path);
-        u->stored[i] = stored;
+        *stored = bytes;
     }
     return 0;
 }
 
 static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *e) {
+    const uint8_t *packed = u->packed;
+    const uint32_t *stored = u->stored;
     int r = 0;
-    for (uint64_t at = 0, i = 0; r == 0 && at < u->length; at += c->grain, i++) {
-        uint64_t n = u->length - at < c->grain ? u->length - at : c->grain;
-        if (u->stored[i] == UINT32_MAX)
+    for (uint64_t at = 0, next; r == 0 && at < u->length; at = next, packed += c->grain, stored++) {
+        uint64_t n = (next = grain_end(c, u, at)) - at;
+        if (*stored == STORED_HOLE)
             r = make_hole(c, u, u->offset + at, n, e);
         else
-            r = reserve(c, u, u->offset + at, n, u->stored[i] ? u->packed + at : u->data + at, u->stored[i], e);
+            r = reserve(c, u, u->offset + at, n, *stored ? packed : u->data + at, *stored, e);
     }
     return r;
 }
@@ -265,18 +298,23 @@ static void report(struct copy *c, uint64_t length) {
     }
 }
 
+static int reserve_unit(struct copy *c, struct unit *u, struct img_error *e) {
+    if (u->kind == UNIT_SKIP)
+        return 0;
+    if (u->kind == UNIT_HOLE)
+        return make_hole(c, u, u->offset, u->length, e);
+    return c->options->compress ? reserve_compressed(c, u, e) : reserve_data(c, u, e);
+}
+
 static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     int r = 0;
-    if (!u->zero)
+    if (u->kind == UNIT_DATA)
         r = img_pread(c->source, u->data, u->length, u->offset, e);
-    if (r == 0 && !u->zero && c->options->compress)
+    if (r == 0 && u->kind == UNIT_DATA && c->options->compress)
         r = compress_unit(c, u, e);
     if (r < 0 || !wait_turn(c, u->number))
         return r;
-    if (u->zero)
-        r = make_hole(c, u, u->offset, u->length, e);
-    else
-        r = c->options->compress ? reserve_compressed(c, u, e) : reserve_data(c, u, e);
+    r = reserve_unit(c, u, e);
     if (r == 0)
         pass_turn(c);
     int moved = settle(c, u, r < 0 ? NULL : e);
@@ -288,7 +326,7 @@ static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
 static void *worker(void *opaque) {
     struct copy *c = opaque;
     struct img_error e = {0};
-    uint64_t bytes = UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain;
+    uint64_t bytes = (UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain) + c->grain; /* a last grain may be filled up */
     struct unit *u = calloc(1, sizeof *u);
     if (u) {
         u->data = malloc(bytes);
@@ -332,7 +370,7 @@ static int run_workers(struct copy *c) {
 }
 
 static int check_request(const struct copy *c, struct img_error *err) {
-    uint64_t size = img_size(c->target), cluster = img_cluster_size(c->target);
+    uint64_t size = img_size(c->target);
     if (!c->target->writable)
         return img_fail(err, -EBADF, "'%s' is open for reading only", c->target->path);
     if (c->base > size || c->total > size - c->base)
@@ -342,10 +380,13 @@ static int check_request(const struct copy *c, struct img_error *err) {
     if (c->options->compress && !c->target->driver->compress)
         return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", c->target->path,
                         c->target->driver->name);
-    if (c->options->compress && c->base & (cluster - 1))
-        return img_fail(err, -EINVAL, "a compressed copy to offset %llu does not start on a cluster of %llu bytes",
-                        (unsigned long long)c->base, (unsigned long long)cluster);
     return 0;
+}
+
+static uint64_t size_below(struct img *layer, unsigned layers) {
+    while (layers-- && layer)
+        layer = layer->backing;
+    return layer ? img_size(layer) : 0;
 }
 
 int img_copy(struct img *source, struct img *target, const struct img_copy_options *options, struct img_error *err) {
@@ -357,6 +398,7 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
                      .err = err};
     c.base = c.options->target_offset;
     c.sparse = c.options->sparse_size;
+    c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
     if (r < 0)
