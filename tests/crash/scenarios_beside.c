@@ -201,6 +201,12 @@ static void act_half_write(struct world *w, unsigned turn) {
     guest_write(w, 5 * cluster, cluster / 2);
 }
 
+static void act_other_half(struct world *w, unsigned turn) {
+    (void)turn;
+    uint64_t cluster = img_cluster_size(w->image);
+    guest_write(w, 5 * cluster + cluster / 2, cluster / 2);
+}
+
 /* Two writers of one unallocated cluster, the first of them slow. */
 static void run_two_writers(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image);
@@ -208,12 +214,13 @@ static void run_two_writers(struct world *w) {
     for (unsigned turn = 0; turn < 2; turn++) {
         if (!beside_hold(w, (struct moment){RECORD_WRITE, stages[turn], BY_GUEST}, act_half_write))
             DIE("nobody wrote");
+        beside_start(w, act_other_half);
         beside_start(w, act_flush);
         guest_write(w, 9 * cluster, cluster);
         guest_flush(w);
         guest_write(w, 20 * cluster, cluster);
         beside_end(w);
-        guest_write(w, 5 * cluster + cluster / 2, cluster / 2);
+        guest_verify(w);
         guest_flush(w);
         guest_discard(w, 4 * cluster, 3 * cluster);
         guest_flush(w);
@@ -349,6 +356,12 @@ const struct scenario scenarios_beside[] = {
     {
         .name = "two-writers-of-one-cluster",
         .prepare = BACKED("cluster_size=4k", "128k"),
+        .run = run_two_writers,
+        .few = 200,
+    },
+    {
+        .name = "two-writers-of-one-zero-cluster",
+        .prepare = CREATE "-o cluster_size=4k image.qcow2 128k",
         .run = run_two_writers,
         .few = 200,
     },
