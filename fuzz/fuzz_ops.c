@@ -165,8 +165,8 @@ static bool begin(struct state *s, struct img_check_result *result) {
         return false;
     s->sound = fuzz_check(image, 0, result) && !result->corruptions && !result->check_errors;
     struct img_info info;
-    if (s->sound && img_info(image, &info, NULL) == 0 && (info.encrypted || info.corrupt))
-        s->sound = false;
+    if (s->sound && img_info(image, &info, NULL) == 0 && (info.encrypted || info.corrupt || info.backing_file))
+        s->sound = false; /* may be refused: without its backing file nothing is written */
     uint64_t size = img_size(image);
     s->base = s->base % (size / 512 + 1) * 512;
     s->window = size - s->base < WINDOW ? size - s->base : WINDOW;

@@ -75,10 +75,10 @@ static void draw_snapshots(struct config *c, struct rng *r) {
     if (top->raw || top->data_file || top->left_dirty || top->refcount_bits == 1 || !rng_one_in(r, 2))
         return;
     c->nsnapshots = 1 + rng_below(r, MAX_SNAPSHOTS);
-    /* a count of three is the most that two bits hold, and compressed clusters share a host cluster */
-    if (top->refcount_bits == 2)
-        c->nsnapshots = top->compressed ? 0 : 1;
-    if (top->refcount_bits == 4 && c->nsnapshots > 2 && top->compressed)
+    /* counts of small widths are soon full, and compressed clusters share a host cluster */
+    if (top->refcount_bits <= 4 && top->compressed)
+        c->nsnapshots = 0;
+    else if (top->refcount_bits == 2)
         c->nsnapshots = 1;
 }
 
