@@ -324,7 +324,7 @@ static void test_feature_names(void **state) {
     struct memory_storage m;
     make(&m, 3);
     struct qcow2_disk_feature_name table[3] = {
-        {0, 40, "time\x1btravel"}, {1, 41, "not this one"}, {0, 200, "nor this"}};
+        {0, 40, "time\x1btravel"}, {1, 41, "not this one"}, {0, 64 + 41, "nor this"}};
     memset(table[1].name, 'z', sizeof table[1].name); /* no NUL */
     put_extension(&m, EXT, QCOW2_EXT_FEATURE_NAMES, table, sizeof table);
     memory_put(&m, 72, 8, 1ull << 40 | 1ull << 41);
