@@ -134,6 +134,15 @@ bool beside_hold(struct world *w, struct moment moment, beside_function act) {
     return held;
 }
 
+void beside_run(struct world *w, beside_function act, unsigned turn) {
+    struct beside *b = begin(w);
+    pthread_mutex_lock(&b->lock);
+    struct helper *h = helper_start(w, act, turn, false);
+    if (!wait_for(b, &h->done, NULL, LONG_MS))
+        DIE("a thread does not come to its end");
+    pthread_mutex_unlock(&b->lock);
+}
+
 void beside_start(struct world *w, beside_function act) {
     struct beside *b = begin(w);
     pthread_mutex_lock(&b->lock);

@@ -29,6 +29,9 @@ void beside_act(struct world *w, struct moment moment, unsigned times, beside_fu
 /* Starts act(0) in a new thread, in which the moment, when it is met, holds it. Returns when it is held there, or false
  * when it has ended without meeting the moment. */
 bool beside_hold(struct world *w, struct moment moment, beside_function act);
+/* Runs act(turn) in a new thread to its end. The engine gives each thread clusters of its own, and only one that has
+ * none left takes what others gave back: so this is how something is reused at once. */
+void beside_run(struct world *w, beside_function act, unsigned turn);
 /* Starts act(0) in a new thread and gives it a little time. */
 void beside_start(struct world *w, beside_function act);
 /* Lets the held thread go on. */

@@ -131,6 +131,28 @@ static bool look_at_snapshots(struct trial *t, const char *when) {
     return good;
 }
 
+/* Before guest data change, what would not record it is marked. Byte 88 of the header: autoclear_features. */
+static bool look_at_marks(struct trial *t) {
+    struct judge *j = t->judge;
+    struct img *image = NULL;
+    struct img_error err = {0};
+    struct img_info info = {0};
+    uint8_t head[104];
+    if (memcmp(t->all, j->original, model_bytes(j->model)) == 0)
+        return true;
+    bytes_read(&t->disk->devices[0].now, head, sizeof(head), 0);
+    if (head[7] == 3 && head[88] & 0x80)
+        return fails(j, "guest data have changed, but an unknown autoclear bit is still set");
+    if (open_disk(t->disk, IMG_OPEN_CHECK, NULL, &image, &err))
+        return fails(j, "does not open for information: %s", err.text);
+    bool good = img_info(image, &info, &err) == 0 || fails(j, "tells nothing: %s", err.text);
+    for (size_t i = 0; good && i < info.nbitmaps; i++)
+        if (info.bitmaps[i].enabled && !info.bitmaps[i].in_use)
+            good = fails(j, "guest data have changed, but bitmap %s is not in use", info.bitmaps[i].name);
+    img_close(image, NULL);
+    return good;
+}
+
 /* ---- going on ------------------------------------------------------------------------------------- */
 
 /* A place for a change: sector aligned, inside one window and the image. */
@@ -312,6 +334,7 @@ bool judge_state(void *opaque, const struct replay_state *state) {
     if (good && !model_allows(j->model, state->cut, t.size, t.all, j->last, sizeof(j->last)))
         good = false;
     good = good && look_at_snapshots(&t, "after the cut");
+    good = good && look_at_marks(&t);
     good = good && (!ask || ask_qemu(j, t.disk, "after the cut"));
     good = good && go_on(&t, state->devices, mix64(state->number));
     good = good && look_at_snapshots(&t, "after changes");

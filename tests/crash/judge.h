@@ -2,7 +2,8 @@
 /* judge.h - is a disk state as it must be after a power cut?
  *
  * The image opens, img_check finds neither corruption nor error, each sector holds a value that the model allows, each
- * internal snapshot reads as it did. Then the image is opened for writing, a few places are written, zeroed and
+ * internal snapshot reads as it did; where guest data have changed, enabled bitmaps are marked in use and unknown
+ * autoclear bits are gone. Then the image is opened for writing, a few places are written, zeroed and
  * discarded: all else must stay as it was, the check must stay clean and find no more leaks than before. qemu-img check
  * gives a second opinion, before and after.
  */
@@ -27,6 +28,8 @@ struct judge {
         uint8_t *content; /* of all windows */
     } snapshots[JUDGE_SNAPSHOTS];
     unsigned nsnapshots;
+
+    uint8_t *original; /* of all windows, at the start */
 
     unsigned judged;
     char why[1024]; /* of the first failing state */

@@ -79,6 +79,8 @@ static void meet_image(struct world *w) {
     if (s->far)
         watch(w, image, s->far, s->far_length);
     img_close(image, NULL);
+    w->judge.original = xcalloc(1, model_bytes(w->model));
+    model_newest(w->model, w->judge.original);
     meet_snapshots(w);
 }
 
@@ -155,6 +157,7 @@ bool run_scenario(const struct scenario *s, const struct run_options *o, const c
 
     for (unsigned i = 0; i < w.judge.nsnapshots; i++)
         free(w.judge.snapshots[i].content);
+    free(w.judge.original);
     model_free(w.model);
     log_free(w.log);
     return good;

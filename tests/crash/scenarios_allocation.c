@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* scenarios_allocation.c - guest data: each kind of cluster that a write may find, compression, zeroes, discards and
  * the reuse of what they freed, copy-on-write under snapshots. */
+#include "beside.h"
 #include "scenario.h"
-#include "world.h"
 
 #define CREATE "qemu-img create -q -f qcow2 "
 #define IO " && qemu-io -f qcow2 image.qcow2 >/dev/null "
@@ -53,13 +53,23 @@ static void run_compressed(struct world *w) {
     guest_verify(w);
 }
 
+static void act_fill(struct world *w, unsigned round) {
+    uint64_t cluster = img_cluster_size(w->image), half = img_size(w->image) / 2, mine = round % 2 * half;
+    for (uint64_t at = 0; at + 4 * cluster <= half; at += 4 * cluster)
+        guest_write(w, mine + at, (3 + at / cluster % 2) * cluster - 512);
+}
+
+static void act_mix(struct world *w, unsigned round) {
+    struct rng rng = {mix64(round + 7)};
+    guest_mix(w, &rng, "wwddu", 8, 4, 0, img_size(w->image));
+}
+
 /* Fills, frees and fills again: what a discard gave back is soon somebody else's. */
 static void run_reuse(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image), half = img_size(w->image) / 2;
     for (unsigned round = 0; round < 5; round++) {
         uint64_t mine = round % 2 * half, other = half - mine;
-        for (uint64_t at = 0; at + 4 * cluster <= half; at += 4 * cluster)
-            guest_write(w, mine + at, (3 + at / cluster % 2) * cluster);
+        beside_run(w, act_fill, round);
         guest_flush(w);
         guest_discard(w, mine + round * cluster, half - 4 * cluster);
         guest_write(w, other + round * cluster, 2 * cluster);
@@ -67,7 +77,9 @@ static void run_reuse(struct world *w) {
         guest_flush(w);
     }
     guest_verify(w);
-    guest_mix(w, &w->rng, "wwddu", 40, 5, 0, img_size(w->image));
+    for (unsigned round = 0; round < 5; round++)
+        beside_run(w, act_mix, round);
+    beside_end(w);
     guest_verify(w);
 }
 

@@ -112,13 +112,18 @@ static void run_reuse_inside_data_writes(struct world *w) {
 
 /* ---- held ------------------------------------------------------------------------------------------- */
 
+static void act_fill_second_half(struct world *w, unsigned turn) {
+    (void)turn;
+    guest_write(w, img_size(w->image) / 2, img_size(w->image) / 2);
+}
+
 /* Gives the first clusters' hosts to the second half of the disk, with two rounds for the counts to fall. */
 static void free_and_reuse(struct world *w) {
     uint64_t half = img_size(w->image) / 2;
     guest_discard(w, 0, half);
     guest_flush(w);
     guest_flush(w);
-    guest_write(w, half, half);
+    beside_run(w, act_fill_second_half, 0);
     guest_flush(w);
 }
 

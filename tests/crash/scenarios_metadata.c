@@ -186,6 +186,19 @@ const struct scenario scenarios_metadata[] = {
         .device_size = 3 << 20,
     },
     {
+        .name = "unknown-autoclear-bit",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 64k" IO
+                          "-c 'write -P 7 0 64k' && printf '\\200' | dd of=image.qcow2 bs=1 seek=88 conv=notrunc",
+        .run = run_everything,
+    },
+    {
+        .name = "resize-external-data-file",
+        .prepare = CREATE "-o cluster_size=1k,data_file=$PWD/data.raw image.qcow2 96k",
+        .run = run_resizes,
+        .watch = 128 << 10,
+        .data_file = true,
+    },
+    {
         .name = "bitmaps-in-use",
         .prepare = CREATE "-o cluster_size=1k image.qcow2 128k && qemu-img bitmap --add -g 4k image.qcow2 changes",
         .run = run_everything,
