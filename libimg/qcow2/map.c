@@ -146,7 +146,7 @@ int qcow2_check(struct img *image, const struct img_check_options *options, stru
     gate_close(&image->epochs, options->flags != 0);
     int r = 0;
     if (q->writable && !q->unreadable && atomic_load(&q->changed))
-        r = image->driver->finish(image, err); /* file = memory, nothing reserved */
+        r = qcow2_rest(q, err); /* file = memory, nothing reserved */
     if (r == 0)
         r = qcow2_check_file(q->file, q->data == q->file ? NULL : q->data, &q->header, options, result, &repaired, err);
     if (repaired) {

@@ -279,13 +279,12 @@ static int qcow2_open(struct img *image, const struct img_driver_options *option
 
 /* ---- closing ---- */
 
-/* Everything durable, then everything that was reserved given back, then the free tail cut off. */
-static int qcow2_finish(struct img *image, struct img_error *err) {
-    struct qcow2 *q = qcow2_of(image);
+int qcow2_rest(struct qcow2 *q, struct img_error *err) {
+    struct img *image = q->image;
     if (!atomic_load(&q->changed) || image->flags & IMG_OPEN_INFO)
         return 0;
     SCOPED_MUTEX(&q->role);
-    int r = round_run(q, err); /* no plan is open: limbo empties */
+    int r = round_run(q, err);
     if (r == 0)
         r = limbo_release(q, err);
     if (r == 0)
@@ -296,6 +295,12 @@ static int qcow2_finish(struct img *image, struct img_error *err) {
         img_fail_errno(err, r, "could not make '%s' durable", image->path);
     if (r == 0 && (r = alloc_trim(q)) < 0)
         img_fail_errno(err, r, "could not cut the free tail off '%s'", image->path);
+    return r;
+}
+
+static int qcow2_finish(struct img *image, struct img_error *err) {
+    struct qcow2 *q = qcow2_of(image);
+    int r = qcow2_rest(q, err); /* no plan is open: limbo empties */
     if (r == 0)
         invariant_closed(q);
     return r;

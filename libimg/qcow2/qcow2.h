@@ -428,5 +428,8 @@ int qcow2_check(struct img *image, const struct img_check_options *options, stru
 /* Loads or reloads everything that is read from the file: header, L1, counts, snapshots. */
 int qcow2_load(struct qcow2 *q, const struct img_driver_options *options, struct img_error *err);
 int qcow2_reload(struct qcow2 *q, struct img_error *err);
+/* Everything durable, then everything that was reserved given back, then the free tail cut off. No plan that writes is
+ * open; what open reads pin stays in limbo. */
+int qcow2_rest(struct qcow2 *q, struct img_error *err);
 
 #endif
