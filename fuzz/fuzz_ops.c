@@ -158,15 +158,30 @@ static void operate(struct state *s, struct input *in) {
     }
 }
 
-/* A sound start: the check could be made and found no corruption, and everything in the window can be read. */
+/* Leaks of counts behind the end of the file, which no check sees before the file has grown over them. */
+static uint64_t all_leaks(struct mem *mem) {
+    struct img_check_result result = {0};
+    uint64_t size = mem->size;
+    mem->size = size + (MEM_MOST - size) / 2;
+    struct img *image = fuzz_open(mem, 0, "qcow2", NULL);
+    if (image) {
+        fuzz_check(image, 0, &result);
+        img_close(image, NULL);
+    }
+    mem->size = size;
+    return result.leaks;
+}
+
+/* A sound start: the check could be made and found no corruption, everything in the window can be read, and nothing
+ * forbids a write. */
 static bool begin(struct state *s, struct img_check_result *result) {
     struct img *image = fuzz_open(s->mem, 0, "qcow2", NULL);
+    struct img_info info;
     if (!image)
         return false;
     s->sound = fuzz_check(image, 0, result) && !result->corruptions && !result->check_errors;
-    struct img_info info;
     if (s->sound && img_info(image, &info, NULL) == 0 && (info.encrypted || info.corrupt || info.backing_file))
-        s->sound = false; /* may be refused: without its backing file nothing is written */
+        s->sound = false;
     uint64_t size = img_size(image);
     s->base = s->base % (size / 512 + 1) * 512;
     s->window = size - s->base < WINDOW ? size - s->base : WINDOW;
@@ -175,6 +190,8 @@ static bool begin(struct state *s, struct img_check_result *result) {
     if (s->model && s->unknown && s->sound && img_pread(image, s->model, s->window, s->base, NULL))
         s->sound = false; /* a compressed cluster that does not unpack: no check looks inside */
     img_close(image, NULL);
+    if (s->sound)
+        result->leaks = all_leaks(s->mem);
     return s->window > 0 && s->model && s->unknown;
 }
 
