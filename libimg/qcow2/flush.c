@@ -165,7 +165,8 @@ static int by_host(const void *a, const void *b) {
 }
 
 static int write_frozen(struct qcow2 *q, struct round *r) {
-    qsort(r->slices, r->count, sizeof *r->slices, by_host);
+    if (r->count)
+        qsort(r->slices, r->count, sizeof *r->slices, by_host);
     for (uint32_t i = 0; i < r->count;) {
         struct iovec iov[64];
         int n = 0;
