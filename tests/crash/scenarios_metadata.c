@@ -200,7 +200,8 @@ const struct scenario scenarios_metadata[] = {
     },
     {
         .name = "bitmaps-in-use",
-        .prepare = CREATE "-o cluster_size=1k image.qcow2 128k && qemu-img bitmap --add -g 4k image.qcow2 changes",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 128k && qemu-img bitmap --add -g 4k image.qcow2 changes" IO
+                          "-c 'write -P 7 0 64k' && qemu-img bitmap --clear image.qcow2 changes",
         .run = run_everything,
     },
     {0},
