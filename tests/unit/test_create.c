@@ -160,6 +160,29 @@ static void test_geometry(void **state) {
         }
 }
 
+/* One count of one for each cluster in use, and nothing behind them: a check does not look past the end of the file. */
+static void test_counts(void **state) {
+    (void)state;
+    for (unsigned order = 0; order <= 6; order++)
+        for (unsigned mode = 0; mode < 2; mode++) {
+            struct img_create_options o = {.format = "qcow2", .size = 130 * 512, .cluster_size = 512};
+            struct memory_storage m;
+            struct qcow2_layout l;
+            o.refcount_bits = 1u << order;
+            o.preallocation = mode;
+            memory_open(&m, 0);
+            assert_int_equal(layout_plan(&o, o.size, &l, NULL), 0);
+            assert_int_equal(layout_write(&l, &m.base, NULL, NULL), 0);
+            assert_int_equal(l.used_clusters, (m.size + 511) / 512);
+            uint64_t ones = 0;
+            for (uint64_t i = 0; i < l.refcount_blocks * l.cluster_size; i++)
+                ones += (uint64_t)__builtin_popcount(m.bytes[l.blocks_offset + i]);
+            assert_int_equal(ones, l.used_clusters);
+            layout_free(&l);
+            memory_close(&m);
+        }
+}
+
 static void test_version_2(void **state) {
     (void)state;
     for (unsigned bits = 9; bits <= 21; bits++) {
@@ -619,10 +642,11 @@ static void test_device_order(void **state) {
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, NULL, sweep)
     const struct CMUnitTest tests[] = {
-        TEST(test_geometry), TEST(test_version_2), TEST(test_features), TEST(test_preallocation),
-        TEST(test_sizes),    TEST(test_large),     TEST(test_backing),  TEST(test_data_file),
-        TEST(test_options),  TEST(test_raw),       TEST(test_replace),  TEST(test_unfit_targets),
-        TEST(test_in_use),   TEST(test_no_room),   TEST(test_device),   TEST(test_device_order),
+        TEST(test_geometry),      TEST(test_counts),  TEST(test_version_2), TEST(test_features),
+        TEST(test_preallocation), TEST(test_sizes),   TEST(test_large),     TEST(test_backing),
+        TEST(test_data_file),     TEST(test_options), TEST(test_raw),       TEST(test_replace),
+        TEST(test_unfit_targets), TEST(test_in_use),  TEST(test_no_room),   TEST(test_device),
+        TEST(test_device_order),
     };
     return cmocka_run_group_tests_name("create", tests, enter, leave);
 }
