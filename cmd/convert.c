@@ -17,7 +17,6 @@
 #include "describe.h"
 #include "names.h"
 #include "options.h"
-#include "plaincopy.h"
 #include "progress.h"
 #include "report.h"
 #include "sources.h"
@@ -194,47 +193,14 @@ static int on_progress(void *opaque, uint64_t done, uint64_t total) {
 /* How many of the source's layers go into the target when it has a backing file: those above the layer that is that
  * file. 0: all, because it is none of them and may show anything. */
 static unsigned layers_above_backing(const struct convert *c) {
-    if (!c->backing_path)
+    if (!c->backing_path || c->sources.count > 1)
         return 0;
     int layer = layer_of_file(c->sources.list[0].image, c->backing_path);
     return layer > 0 ? (unsigned)layer : 0;
 }
 
-static uint64_t layer_size(struct img *image, unsigned layer) {
-    while (layer-- > 0 && image)
-        image = img_backing(image);
-    return image ? img_size(image) : 0;
-}
-
-/* Compressing needs whole clusters, which borders between the sources may cut. */
-static bool borders_cut_clusters(const struct convert *c) {
-    uint64_t cluster = img_cluster_size(c->target);
-    for (size_t i = 1; c->args.compress && cluster && i < c->sources.count; i++)
-        if (c->sources.list[i].start % cluster)
-            return true;
-    return false;
-}
-
-static int copy_plainly(struct convert *c, unsigned layers, struct img_error *err) {
-    struct plain_copy copy = {
-        .sources = &c->sources,
-        .target = c->target,
-        .compress = c->args.compress,
-        .target_is_zero = target_is_zero(c),
-        .sparse_size = c->args.sparse_size,
-        .layers = layers,
-        .below_size = layer_size(c->sources.list[0].image, layers),
-        .progress = on_progress,
-        .opaque = c,
-    };
-    return plain_copy(&copy, err);
-}
-
 static int copy_all(struct convert *c, struct img_error *err) {
     unsigned layers = layers_above_backing(c);
-    if (layers > 0 || c->args.sparse_size == 0 || borders_cut_clusters(c))
-        return copy_plainly(c, layers, err);
-
     int ret = 0;
     for (size_t i = 0; ret == 0 && i < c->sources.count; i++) {
         struct img_copy_options options = {
@@ -242,6 +208,7 @@ static int copy_all(struct convert *c, struct img_error *err) {
             .compress = c->args.compress,
             .target_is_zero = target_is_zero(c),
             .sparse_size = c->args.sparse_size,
+            .layers = layers,
             .target_offset = c->sources.list[i].start,
             .progress = on_progress,
             .opaque = c,

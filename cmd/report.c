@@ -178,6 +178,7 @@ _Noreturn void usage_error(const char *format, ...) {
     char *text = format_list(format, ap);
     va_end(ap);
     report_text(text);
+    free(text);
     fprintf(stderr, "Try '%s --help' for more information\n", program);
     exit(EXIT_FAILURE);
 }

@@ -135,24 +135,6 @@ void sources_close(struct sources *s) {
     *s = (struct sources){0};
 }
 
-int sources_read(const struct sources *s, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
-    uint8_t *out = buffer;
-    for (size_t i = 0; i < s->count && count > 0; i++) {
-        const struct source *source = &s->list[i];
-        if (offset >= source->start + source->size)
-            continue;
-        uint64_t left = source->start + source->size - offset;
-        size_t part = count < left ? count : (size_t)left;
-        int ret = img_pread(source->image, out, part, offset - source->start, err);
-        if (ret < 0)
-            return ret;
-        out += part;
-        offset += part;
-        count -= part;
-    }
-    return 0;
-}
-
 int layer_of_file(struct img *image, const char *path) {
     struct stat wanted, st;
     if (stat(path, &wanted) < 0)

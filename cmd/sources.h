@@ -32,9 +32,6 @@ struct source_options {
 bool sources_open(struct sources *s, char *const *files, size_t count, const struct source_options *options);
 void sources_close(struct sources *s);
 
-/* Reads from the row. */
-int sources_read(const struct sources *s, void *buffer, size_t count, uint64_t offset, struct img_error *err);
-
 /* Is the file one of them or of the layers below them? */
 bool sources_include(const struct sources *s, const char *path);
 
