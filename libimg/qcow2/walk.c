@@ -24,7 +24,7 @@ static struct scan_table *hash_slot(struct scan_table *tables, size_t mask, uint
 }
 
 static struct scan_table *add_table(struct scan *s, uint64_t offset) {
-    if ((s->ntables + 1) * 4 > (s->tables ? s->tables_mask + 1 : 0) * 3) {
+    if (!s->tables || (s->ntables + 1) * 4 > (s->tables_mask + 1) * 3) {
         size_t mask = s->tables ? s->tables_mask * 2 + 1 : 63;
         struct scan_table *larger = calloc(mask + 1, sizeof *larger);
         if (!larger)

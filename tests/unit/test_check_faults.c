@@ -364,6 +364,24 @@ static void tables_in_holes(void **state) {
     }
 }
 
+/* 65536 L2 tables of 2 MiB, all in the hole of a sparse file: 128 GiB to read for who reads holes. */
+static void empty_tables_in_a_hole(void **state) {
+    (void)state;
+    enum { TABLES = 65536, CLUSTER = 2 << 20 };
+    uint8_t *image = calloc(4, CLUSTER);
+    assert_non_null(image);
+    put_header(image, 21, 1ull << 55, 3ul * CLUSTER, TABLES, CLUSTER, 1, 0, 0);
+    be_put(image + CLUSTER, 8, 2ul * CLUSTER);
+    for (int i = 0; i < 4; i++)
+        be_put(image + 2ul * CLUSTER + 2 * i, 2, 1);
+    for (uint64_t i = 0; i < TABLES; i++)
+        be_put(image + 3ul * CLUSTER + 8 * i, 8, (4 + i) * CLUSTER);
+    char *path = scratch_file("empty", image, 4ul * CLUSTER, (uint64_t)(4 + TABLES) * CLUSTER);
+    expect_limited(path, TABLES);
+    free(image);
+    free(path);
+}
+
 /* Entries far behind the end of the file must not make anything large. */
 static void references_far_out(void **state) {
     (void)state;
@@ -445,6 +463,7 @@ int main(void) {
         cmocka_unit_test(one_table_for_all),
         cmocka_unit_test(one_block_for_all),
         cmocka_unit_test(tables_in_holes),
+        cmocka_unit_test(empty_tables_in_a_hole),
         cmocka_unit_test(references_far_out),
         cmocka_unit_test(fixed_size_storage),
         cmocka_unit_test(counts_that_do_not_fit),
