@@ -273,7 +273,10 @@ static int by_place(const void *a, const void *b) {
 int refcounts_write(struct qcow2 *q) {
     struct refcounts *rc = &q->refcounts;
     SCOPED_MUTEX(&rc->io);
-    if (rc->ndirty) {
+    pthread_mutex_lock(&rc->lock);
+    bool any = rc->ndirty;
+    pthread_mutex_unlock(&rc->lock);
+    if (any) {
         /* in the order of the file, so that the host sees a stream */
         qsort(rc->all, rc->count, sizeof *rc->all, by_place);
         for (uint32_t i = 0; i < rc->count; i++) {
