@@ -203,7 +203,7 @@ IMG_API int img_info(struct img *image, struct img_info *info, struct img_error 
 
 enum img_preallocation {
     IMG_PREALLOCATION_OFF = 0,
-    IMG_PREALLOCATION_METADATA = 1, /* tables complete, clusters marked zero; the file is sparse */
+    IMG_PREALLOCATION_METADATA = 1, /* tables complete and clusters assigned; the file stays sparse */
     IMG_PREALLOCATION_FALLOC = 2,   /* host space reserved by fallocate */
     IMG_PREALLOCATION_FULL = 3,     /* zeroes written */
 };
