@@ -10,11 +10,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry) {
-    SCOPED_SPIN(&q->l1_lock);
+/* l1_lock held. */
+static void set_entry(struct qcow2 *q, uint64_t index, uint64_t entry) {
     atomic_store_explicit(&q->l1[index], htobe64(entry), memory_order_release);
     q->l1_dirty[index / 64 / 64] |= 1ull << (index / 64 % 64);
     q->l1_any_dirty = true;
+}
+
+void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry) {
+    SCOPED_SPIN(&q->l1_lock);
+    set_entry(q, index, entry);
 }
 
 /* The first content of the table at `host`. */
@@ -64,16 +69,18 @@ static int give_birth(struct qcow2 *q, struct img_context *c, uint64_t index, st
         return r;
     }
     metadata_add(q, cluster);
-    if (table) {
+    if (table)
         freed_add(freed, cluster_index(q, table), 1);
-        spin_lock(&q->l1_lock);
+    /* together: a round that takes the old table for let go must write the entry that lets it go */
+    spin_lock(&q->l1_lock);
+    if (table) {
         freed->next = q->l1_freed;
         q->l1_freed = freed;
-        spin_unlock(&q->l1_lock);
-    } else {
-        free(freed);
     }
-    l1_set(q, index, cluster << q->cluster_bits | QCOW2_COPIED);
+    set_entry(q, index, cluster << q->cluster_bits | QCOW2_COPIED);
+    spin_unlock(&q->l1_lock);
+    if (!table)
+        free(freed);
     return 0;
 }
 
