@@ -336,8 +336,6 @@ void resv_sleep(struct qcow2 *q, uint64_t number, uint32_t ticket);
 
 /* Gives the L1 index a table of its own: born empty, or copied when it is shared. Blocks. */
 int table_make_private(struct qcow2 *q, struct img_context *c, uint64_t index, struct img_error *err);
-/* l1_lock held by nobody; sets an entry and marks its sector dirty. */
-void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry);
 
 /* ---- refcount.c, refgrow.c ---- */
 

@@ -17,11 +17,6 @@ static void set_entry(struct qcow2 *q, uint64_t index, uint64_t entry) {
     q->l1_any_dirty = true;
 }
 
-void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry) {
-    SCOPED_SPIN(&q->l1_lock);
-    set_entry(q, index, entry);
-}
-
 /* The first content of the table at `host`. */
 static int write_start(struct qcow2 *q, uint64_t old, uint64_t host, bool zero, struct img_error *err) {
     if (!(old & QCOW2_OFFSET_MASK) && zero)
