@@ -101,6 +101,24 @@ static void run_flushes_inside_data_writes(struct world *w) {
     guest_flush(w);
 }
 
+/* Another table is copied and made durable while the first is on its way; each turn one that is still shared. */
+static void act_birth_elsewhere(struct world *w, unsigned turn) {
+    uint64_t tables = img_size(w->image) / (32 << 10);
+    if (turn < tables / 2)
+        guest_write(w, (tables / 2 + turn) * (32 << 10), 1024);
+    guest_flush(w);
+    guest_flush(w);
+}
+
+static void run_births_inside_table_copies(struct world *w) {
+    uint64_t tables = img_size(w->image) / (32 << 10);
+    beside_act(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_GUEST}, (unsigned)tables, act_birth_elsewhere);
+    for (uint64_t table = 0; table < tables / 2; table++)
+        guest_write(w, table * (32 << 10) + 2048, 3072);
+    beside_end(w);
+    guest_flush(w);
+}
+
 static void run_reuse_inside_data_writes(struct world *w) {
     guest_write(w, 0, img_size(w->image) / 2);
     guest_flush(w);
@@ -330,6 +348,13 @@ const struct scenario scenarios_beside[] = {
         .prepare = CREATE "-o cluster_size=512 image.qcow2 192k" IO
                           "-c 'write -P 7 0 192k' && qemu-img snapshot -c one image.qcow2",
         .run = run_flushes_inside_data_writes,
+        .snapshots = {"one"},
+    },
+    {
+        .name = "births-inside-table-copies",
+        .prepare = CREATE "-o cluster_size=512 image.qcow2 320k" IO
+                          "-c 'write -P 7 0 320k' && qemu-img snapshot -c one image.qcow2",
+        .run = run_births_inside_table_copies,
         .snapshots = {"one"},
     },
     {
