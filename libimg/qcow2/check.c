@@ -83,7 +83,9 @@ static int repair_leaks(struct scan *s, bool *wrote, struct img_error *err) {
                   "Leaks are not repaired: damaged tables may hide references; repair all");
         return 0;
     }
-    return repair_counts(s, false, wrote, err);
+    int code = repair_counts(s, false, wrote, err);
+    /* a count that fell to one asks for the flag */
+    return code || !s->flags_set || s->result.corruptions ? code : repair_flags(s, true, wrote, err);
 }
 
 /* The last scan and what follows from it for the header. */
@@ -114,7 +116,7 @@ static int repair(struct scan *s, bool all, bool *wrote, struct img_error *err) 
                   "Nothing is repaired: not all tables can be read, so references may be unknown");
         return 0;
     }
-    if (all && before.corruptions)
+    if (all && (before.corruptions || (before.leaks && s->flags_set)))
         code = repair_all(s, wrote, err);
     else if (before.leaks)
         code = repair_leaks(s, wrote, err);
