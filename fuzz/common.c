@@ -10,6 +10,12 @@
 #include "image.h"
 #include "qcow2/format.h"
 
+/* Freed memory is kept back for a while, but not so much that every allocation is a page fault. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "quarantine_size_mb=4:thread_local_quarantine_size_kb=64";
+}
+
 void fuzz_fail(const char *format, ...) {
     va_list args;
     va_start(args, format);
