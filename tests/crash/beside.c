@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "debug.h"
+
 enum { ACTS = 4, THREADS = 256, PATIENCE_MS = 60, LONG_MS = 10000 };
 
 struct helper {
@@ -77,28 +79,41 @@ static struct helper *helper_start(struct world *w, beside_function act, unsigne
     return h;
 }
 
-static bool meets(const struct moment *m, const struct record *r, enum record_stage stage) {
+/* `r` is NULL at a pause point, `pause` elsewhere. */
+static bool meets(const struct moment *m, const struct record *r, enum record_stage stage, const char *pause) {
+    if (!r || m->pause)
+        return pause && m->pause && strcmp(pause, m->pause) == 0;
     return m->kind == r->kind && m->stage == stage && (m->by == BY_FLUSH) == guest_is_flushing();
 }
 
-static void hook(void *opaque, const struct record *r, enum record_stage stage) {
-    struct world *w = opaque;
+static void moment_comes(struct world *w, const struct record *r, enum record_stage stage, const char *pause) {
     struct beside *b = w->beside;
     pthread_mutex_lock(&b->lock);
-    if (self && self == b->holds && !b->held && meets(&b->hold_moment, r, stage)) {
+    if (self && self == b->holds && !b->held && meets(&b->hold_moment, r, stage, pause)) {
         b->held = true;
         pthread_cond_broadcast(&b->changed);
         if (!wait_for(b, &b->released, NULL, LONG_MS))
             DIE("nobody released a held thread");
     }
     for (unsigned i = 0; i < b->nacts && !self; i++) {
-        if (!meets(&b->acts[i].moment, r, stage) || b->acts[i].turn == b->acts[i].times)
+        if (!meets(&b->acts[i].moment, r, stage, pause) || b->acts[i].turn == b->acts[i].times)
             continue;
         struct helper *h = helper_start(w, b->acts[i].act, b->acts[i].turn++, false);
         wait_for(b, &h->done, NULL, PATIENCE_MS);
     }
     pthread_mutex_unlock(&b->lock);
 }
+
+static void hook(void *opaque, const struct record *r, enum record_stage stage) {
+    moment_comes(opaque, r, stage, NULL);
+}
+
+#ifdef IMG_DEBUG
+static struct world *paused_world; /* one scenario runs in a process */
+static void pause_hook(const char *name) {
+    moment_comes(paused_world, NULL, RECORD_STARTED, name);
+}
+#endif
 
 static struct beside *begin(struct world *w) {
     if (!w->beside) {
@@ -107,6 +122,10 @@ static struct beside *begin(struct world *w) {
         pthread_cond_init(&w->beside->changed, NULL);
         w->log->opaque = w;
         w->log->hook = hook;
+#ifdef IMG_DEBUG
+        paused_world = w;
+        img_debug_pause = pause_hook;
+#endif
     }
     return w->beside;
 }

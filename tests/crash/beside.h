@@ -6,6 +6,7 @@
  * barrier starts, between the barriers metadata are written. So a test names a moment by an operation of the storage
  * and a stage of it, and then either another thread acts while the one that met the moment waits, or that one is held
  * there until it is released. The waiting is bounded, as the other may need what the waiting one holds.
+ * The engine's own pause points can be named as well.
  */
 #ifndef CRASH_BESIDE_H
 #define CRASH_BESIDE_H
@@ -18,7 +19,15 @@ struct moment {
     enum record_kind kind;
     enum record_stage stage;
     enum by by;
+    const char *pause; /* not NULL: a named point inside the engine instead (libimg/debug.h) */
 };
+
+static inline struct moment storage_moment(enum record_kind kind, enum record_stage stage, enum by by) {
+    return (struct moment){kind, stage, by, NULL};
+}
+static inline struct moment pause_moment(const char *pause) {
+    return (struct moment){.pause = pause};
+}
 
 typedef void (*beside_function)(struct world *w, unsigned turn);
 

@@ -21,7 +21,6 @@ struct scenario {
     bool data_file;                    /* data.raw is recorded as well */
     bool no_discard;                   /* a discard has no effect (version 2 over a backing file) */
     bool without_zero;                 /* the storage cannot zero or punch */
-    bool needs_pauses;                 /* only where the engine has its pause points (IMG_DEBUG) */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
     uint64_t jitter;                   /* threads give way to each other inside the storage */
     unsigned few;                      /* less than the usual number of states is what it has: at least these */

@@ -61,7 +61,7 @@ static void act_flush_twice_and_change(struct world *w, unsigned turn) {
 }
 
 static void run_changes_inside_barriers(struct world *w) {
-    beside_act(w, (struct moment){RECORD_FLUSH, RECORD_STARTED, BY_FLUSH}, 60, act_changes);
+    beside_act(w, storage_moment(RECORD_FLUSH, RECORD_STARTED, BY_FLUSH), 60, act_changes);
     guest_mix(w, &w->rng, "wwwdz", 30, 3, 0, img_size(w->image));
     guest_flush(w);
     beside_end(w);
@@ -69,7 +69,7 @@ static void run_changes_inside_barriers(struct world *w) {
 }
 
 static void run_changes_inside_metadata_writes(struct world *w) {
-    beside_act(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_FLUSH}, 60, act_changes);
+    beside_act(w, storage_moment(RECORD_WRITE, RECORD_STARTED, BY_FLUSH), 60, act_changes);
     guest_mix(w, &w->rng, "wwwdd", 30, 3, 0, img_size(w->image));
     guest_flush(w);
     beside_end(w);
@@ -77,7 +77,7 @@ static void run_changes_inside_metadata_writes(struct world *w) {
 }
 
 static void run_changes_after_barriers(struct world *w) {
-    beside_act(w, (struct moment){RECORD_FLUSH, RECORD_ENDED, BY_FLUSH}, 60, act_changes);
+    beside_act(w, storage_moment(RECORD_FLUSH, RECORD_ENDED, BY_FLUSH), 60, act_changes);
     guest_mix(w, &w->rng, "wwwdd", 30, 3, 0, img_size(w->image));
     guest_flush(w);
     beside_end(w);
@@ -85,8 +85,8 @@ static void run_changes_after_barriers(struct world *w) {
 }
 
 static void run_changes_inside_punches(struct world *w) {
-    beside_act(w, (struct moment){RECORD_PUNCH, RECORD_STARTED, BY_FLUSH}, 60, act_changes);
-    beside_act(w, (struct moment){RECORD_PUNCH, RECORD_STARTED, BY_GUEST}, 60, act_changes);
+    beside_act(w, storage_moment(RECORD_PUNCH, RECORD_STARTED, BY_FLUSH), 60, act_changes);
+    beside_act(w, storage_moment(RECORD_PUNCH, RECORD_STARTED, BY_GUEST), 60, act_changes);
     guest_mix(w, &w->rng, "wwddu", 40, 3, 0, img_size(w->image));
     guest_flush(w);
     beside_end(w);
@@ -94,8 +94,8 @@ static void run_changes_inside_punches(struct world *w) {
 }
 
 static void run_flushes_inside_data_writes(struct world *w) {
-    beside_act(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_GUEST}, 12, act_flush);
-    beside_act(w, (struct moment){RECORD_WRITE, RECORD_ENDED, BY_GUEST}, 12, act_flush);
+    beside_act(w, storage_moment(RECORD_WRITE, RECORD_STARTED, BY_GUEST), 12, act_flush);
+    beside_act(w, storage_moment(RECORD_WRITE, RECORD_ENDED, BY_GUEST), 12, act_flush);
     guest_mix(w, &w->rng, "wwwwd", 30, 10, 0, img_size(w->image));
     beside_end(w);
     guest_flush(w);
@@ -112,7 +112,7 @@ static void act_birth_elsewhere(struct world *w, unsigned turn) {
 
 static void run_births_inside_table_copies(struct world *w) {
     uint64_t tables = img_size(w->image) / (32 << 10);
-    beside_act(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_GUEST}, (unsigned)tables, act_birth_elsewhere);
+    beside_act(w, storage_moment(RECORD_WRITE, RECORD_STARTED, BY_GUEST), (unsigned)tables, act_birth_elsewhere);
     for (uint64_t table = 0; table < tables / 2; table++)
         guest_write(w, table * (32 << 10) + 2048, 3072);
     beside_end(w);
@@ -122,8 +122,26 @@ static void run_births_inside_table_copies(struct world *w) {
 static void run_reuse_inside_data_writes(struct world *w) {
     guest_write(w, 0, img_size(w->image) / 2);
     guest_flush(w);
-    beside_act(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_GUEST}, 12, act_flush_twice_and_change);
+    beside_act(w, storage_moment(RECORD_WRITE, RECORD_STARTED, BY_GUEST), 12, act_flush_twice_and_change);
     guest_mix(w, &w->rng, "wwdd", 30, 10, 0, img_size(w->image));
+    beside_end(w);
+    guest_flush(w);
+}
+
+static void run_changes_at_pauses(struct world *w) {
+    beside_act(w, pause_moment("round-frozen"), 20, act_changes);
+    beside_act(w, pause_moment("round-synced"), 20, act_changes);
+    beside_act(w, pause_moment("round-done"), 20, act_changes);
+    guest_mix(w, &w->rng, "wwwdd", 24, 3, 0, img_size(w->image));
+    guest_flush(w);
+    beside_end(w);
+    guest_flush(w);
+}
+
+static void run_flushes_at_pauses(struct world *w) {
+    beside_act(w, pause_moment("resolved"), 8, act_flush_twice_and_change);
+    beside_act(w, pause_moment("moved"), 8, act_flush_twice_and_change);
+    guest_mix(w, &w->rng, "wwwwd", 24, 10, 0, img_size(w->image));
     beside_end(w);
     guest_flush(w);
 }
@@ -153,7 +171,7 @@ static void act_overwrite(struct world *w, unsigned turn) {
 static void run_late_overwrite(struct world *w) {
     guest_write(w, 0, img_size(w->image) / 2);
     guest_flush(w);
-    if (!beside_hold(w, (struct moment){RECORD_WRITE, RECORD_STARTED, BY_GUEST}, act_overwrite))
+    if (!beside_hold(w, storage_moment(RECORD_WRITE, RECORD_STARTED, BY_GUEST), act_overwrite))
         DIE("nobody wrote");
     free_and_reuse(w);
     beside_end(w);
@@ -182,7 +200,7 @@ static void act_read(struct world *w, unsigned turn) {
 static void run_late_read(struct world *w) {
     guest_write(w, 0, img_size(w->image) / 2);
     guest_flush(w);
-    if (!beside_hold(w, (struct moment){RECORD_READ, RECORD_STARTED, BY_GUEST}, act_read))
+    if (!beside_hold(w, storage_moment(RECORD_READ, RECORD_STARTED, BY_GUEST), act_read))
         DIE("nobody read");
     free_and_reuse(w);
     beside_end(w);
@@ -194,7 +212,7 @@ static void run_flush_during_round(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image);
     for (unsigned turn = 0; turn < 8; turn++) {
         guest_write(w, turn * 8 * cluster, cluster);
-        struct moment moment = {RECORD_FLUSH, RECORD_STARTED, BY_FLUSH};
+        struct moment moment = storage_moment(RECORD_FLUSH, RECORD_STARTED, BY_FLUSH);
         if (!beside_hold(w, moment, act_flush))
             DIE("nobody flushed");
         guest_write(w, (turn * 8 + 2 + turn % 3) * cluster, cluster);
@@ -209,7 +227,7 @@ static void run_flush_during_round(struct world *w) {
 static void run_overwrites_during_barrier(struct world *w) {
     guest_write(w, 0, img_size(w->image));
     guest_flush(w);
-    beside_act(w, (struct moment){RECORD_FLUSH, RECORD_STARTED, BY_FLUSH}, 30, act_changes);
+    beside_act(w, storage_moment(RECORD_FLUSH, RECORD_STARTED, BY_FLUSH), 30, act_changes);
     for (unsigned turn = 0; turn < 12; turn++) {
         guest_write(w, turn * 2048, 1024);
         guest_flush(w);
@@ -235,7 +253,7 @@ static void run_two_writers(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image);
     enum record_stage stages[] = {RECORD_STARTED, RECORD_ENDED};
     for (unsigned turn = 0; turn < 2; turn++) {
-        if (!beside_hold(w, (struct moment){RECORD_WRITE, stages[turn], BY_GUEST}, act_half_write))
+        if (!beside_hold(w, storage_moment(RECORD_WRITE, stages[turn], BY_GUEST), act_half_write))
             DIE("nobody wrote");
         beside_start(w, act_other_half);
         beside_start(w, act_flush);
@@ -361,6 +379,16 @@ const struct scenario scenarios_beside[] = {
         .name = "reuse-inside-data-writes",
         .prepare = CREATE "-o cluster_size=1k image.qcow2 64k",
         .run = run_reuse_inside_data_writes,
+    },
+    {
+        .name = "changes-at-pause-points",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 96k" IO "-c 'write -P 7 0 64k'",
+        .run = run_changes_at_pauses,
+    },
+    {
+        .name = "flushes-at-pause-points",
+        .prepare = BACKED("cluster_size=4k", "400k"),
+        .run = run_flushes_at_pauses,
     },
     {
         .name = "late-overwrite",
