@@ -85,7 +85,7 @@ struct img_reservation {
     bool hooked;           /* on the slice's list */
     bool linked;           /* the entry names `host`: nothing to give back */
     bool joinable;         /* known zero, nobody fills edges: disjoint writers may share it */
-    bool zero;     /* `host` reads as zeroes */
+    bool zero;             /* `host` reads as zeroes */
     bool in_place;         /* `host` was in the entry before: nothing to give back on abort */
 };
 
