@@ -57,7 +57,7 @@ void fuzz_forget_data_file(struct mem *mem) {
 }
 
 static void look_at_finding(void *opaque, const struct img_finding *f) {
-    (void)opaque;
+    *(unsigned *)opaque += f->kind == IMG_FINDING_ERROR;
     if (!f->text || strlen(f->text) == 0)
         fuzz_fail("a finding of kind %d without a text", f->kind);
     if (getenv("FUZZ_VERBOSE"))
@@ -65,7 +65,8 @@ static void look_at_finding(void *opaque, const struct img_finding *f) {
 }
 
 bool fuzz_check(struct img *image, uint32_t flags, struct img_check_result *result) {
-    struct img_check_options options = {.flags = flags, .report = look_at_finding};
+    unsigned errors = 0;
+    struct img_check_options options = {.flags = flags, .report = look_at_finding, .opaque = &errors};
     struct img_error err = {0};
     memset(result, 0, sizeof(*result));
     int rc = img_check(image, &options, result, &err);
@@ -73,7 +74,7 @@ bool fuzz_check(struct img *image, uint32_t flags, struct img_check_result *resu
         fuzz_fail("a check fails with %d but says %d '%s'", rc, err.code, err.text);
     if (rc && getenv("FUZZ_VERBOSE"))
         fprintf(stderr, "check: %s\n", err.text);
-    return rc == 0;
+    return rc == 0 && !errors;
 }
 
 uint64_t input_number(struct input *in, unsigned bytes) {

@@ -42,7 +42,8 @@ _Noreturn void fuzz_fail(const char *format, ...) __attribute__((format(printf, 
 struct img *fuzz_open(struct mem *mem, uint32_t flags, const char *format, const char *snapshot);
 /* Clears the header bit of an external data file: its name would be opened on this machine. */
 void fuzz_forget_data_file(struct mem *mem);
-/* Sums up what a check of the image finds. False: the check could not be made. */
+/* Sums up what a check of the image finds. False: the check, or the repair, could not be made or says that it goes no
+ * further. */
 bool fuzz_check(struct img *image, uint32_t flags, struct img_check_result *result);
 
 /* Bytes taken one after the other from an input; zeroes when it is used up. */
