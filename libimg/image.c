@@ -170,7 +170,7 @@ static int open_below(struct img *top, struct img *layer, const char *format, un
         .format = format,
         .l2_cache = options->l2_cache,
     };
-    struct storage *file;
+    struct storage *file = NULL;
     if (depth > IMG_MAX_DEPTH)
         return img_fail(err, -ELOOP, "the backing chain of '%s' has more than %d layers", top->path, IMG_MAX_DEPTH);
     if (has_protocol(layer->full_backing))
@@ -230,7 +230,7 @@ static int check_options(const struct img_open_options *o, struct img_error *err
 int img_open(const char *path, const struct img_open_options *options, struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file;
+    struct storage *file = NULL;
     *image = NULL;
     int r = check_options(o, err);
     if (r == 0)
@@ -241,7 +241,7 @@ int img_open(const char *path, const struct img_open_options *options, struct im
 int img_open_fd(int fd, const struct img_open_options *options, struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file;
+    struct storage *file = NULL;
     *image = NULL;
     int r = check_options(o, err);
     if (r == 0)
@@ -253,7 +253,7 @@ int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const s
                    struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file;
+    struct storage *file = NULL;
     *image = NULL;
     int r = check_options(o, err);
     if (r == 0 && o->flags & IMG_OPEN_WRITE && !parent->writable)

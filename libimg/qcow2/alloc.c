@@ -217,7 +217,7 @@ static int take_fresh(struct qcow2 *q, struct run *run, uint64_t want, struct im
         if (!refcount_has_block(q, a->fresh))
             return IMG_WOULD_BLOCK;
         uint64_t group_end = (a->fresh / q->refcounts.per_block + 1) * q->refcounts.per_block;
-        uint64_t n = want < group_end - a->fresh ? want : group_end - a->fresh, claimed;
+        uint64_t n = want < group_end - a->fresh ? want : group_end - a->fresh, claimed = 0;
         if (n > a->limit - a->fresh)
             n = a->limit - a->fresh;
         int r = alloc_lengthen(q, a->fresh + n, err);

@@ -370,7 +370,7 @@ struct q2_context *q2_context(struct img_context *c);
 uint64_t run_take(struct run *run, uint64_t count, uint64_t *first);
 enum run_kind { RUN_DATA, RUN_META };
 /* Refills the context's run when it is empty. Blocks; no plan of the caller is open. */
-int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t want, struct img_error *err);
+int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t least, struct img_error *err);
 /* `count` contiguous fresh clusters with a count of one, for a table. Role held. */
 int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err);
 /* Makes the file long enough to hold clusters below `end`. */

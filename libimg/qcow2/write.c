@@ -275,7 +275,7 @@ int resolve_allocating(struct qcow2 *q, struct img_plan *plan, struct img_error 
     plan->freed = NULL;
     if (losing && !(plan->freed = freed_new(losing)))
         return img_fail(err, -ENOMEM, "no memory for a write of %u clusters", losing);
-    struct slice *s;
+    struct slice *s = NULL;
     int r = lock_private_slice(q, plan, &s, err);
     if (r == 0) {
         struct img_reservation *holder = resv_find(s, index);
@@ -353,7 +353,7 @@ static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host) {
 int resolve_compressed(struct qcow2 *q, struct img_plan *plan, struct img_error *err) {
     uint64_t cluster = cluster_index(q, plan->offset), host = 0;
     uint32_t index = slice_index(q, cluster);
-    struct slice *s;
+    struct slice *s = NULL;
     if (q->external)
         return img_fail(err, -ENOTSUP, "'%s' keeps its data in an external file and cannot hold compressed clusters",
                         q->image->path);

@@ -78,8 +78,8 @@ static struct replay_result replay_all(struct log *log, replay_judge judge, void
 static unsigned toy_failing(enum toy toy) {
     struct log *log = toy_log(16 * SECTOR);
     struct storage *s = log_open(log, 0, true);
-    for (uint8_t place = 1; place < PLACES; place++)
-        toy_store(s, place, toy);
+    for (unsigned place = 1; place < PLACES; place++)
+        toy_store(s, (uint8_t)place, toy);
     storage_close(s);
     struct replay_result result = replay_all(log, toy_is_sound, NULL);
     log_free(log);
