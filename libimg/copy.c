@@ -330,10 +330,10 @@ static void *worker(void *opaque) {
     struct unit *u = calloc(1, sizeof *u);
     if (u) {
         u->data = malloc(bytes);
-        u->packed = c->options->compress ? malloc(bytes) : NULL;
-        u->stored = c->options->compress ? malloc(bytes / c->grain * sizeof *u->stored) : NULL;
+        u->packed = malloc(c->options->compress ? bytes : 1);
+        u->stored = malloc(c->options->compress ? bytes / c->grain * sizeof *u->stored : sizeof *u->stored);
     }
-    if (!u || !u->data || (c->options->compress && (!u->packed || !u->stored)))
+    if (!u || !u->data || !u->packed || !u->stored)
         stop(c, img_fail(&e, -ENOMEM, "no memory to copy '%s'", c->source->path), &e);
     else
         while (take_unit(c, u)) {

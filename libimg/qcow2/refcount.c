@@ -235,6 +235,8 @@ bool refcount_peek(struct qcow2 *q, uint64_t cluster, uint64_t *count) {
 void refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t count) {
     struct refcounts *rc = &q->refcounts;
     struct rc_piece *piece = find(rc, piece_of(rc, cluster));
+    if (!piece)
+        return; /* cannot be: the caller looked it up under the same lock */
     refcount_put_raw(piece->data, q->header.refcount_order, cluster % rc->per_piece, count);
     piece->used = true;
     if (!piece->dirty) {
