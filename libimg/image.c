@@ -170,7 +170,7 @@ static int open_below(struct img *top, struct img *layer, const char *format, un
         .format = format,
         .l2_cache = options->l2_cache,
     };
-    struct storage *file = NULL;
+    struct storage *file;
     if (depth > IMG_MAX_DEPTH)
         return img_fail(err, -ELOOP, "the backing chain of '%s' has more than %d layers", top->path, IMG_MAX_DEPTH);
     if (has_protocol(layer->full_backing))
@@ -230,22 +230,24 @@ static int check_options(const struct img_open_options *o, struct img_error *err
 int img_open(const char *path, const struct img_open_options *options, struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file = NULL;
+    struct storage *file;
     *image = NULL;
     int r = check_options(o, err);
-    if (r == 0)
-        r = file_open(path, o->flags, o->cache, &file, err);
+    if (r < 0)
+        return r;
+    r = file_open(path, o->flags, o->cache, &file, err);
     return r < 0 ? r : image_open_storage(file, o, image, err);
 }
 
 int img_open_fd(int fd, const struct img_open_options *options, struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file = NULL;
+    struct storage *file;
     *image = NULL;
     int r = check_options(o, err);
-    if (r == 0)
-        r = file_open_fd(fd, o->flags, o->cache, &file, err);
+    if (r < 0)
+        return r;
+    r = file_open_fd(fd, o->flags, o->cache, &file, err);
     return r < 0 ? r : image_open_storage(file, o, image, err);
 }
 
@@ -253,13 +255,14 @@ int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const s
                    struct img **image, struct img_error *err) {
     static const struct img_open_options defaults;
     const struct img_open_options *o = options ? options : &defaults;
-    struct storage *file = NULL;
+    struct storage *file;
     *image = NULL;
     int r = check_options(o, err);
-    if (r == 0 && o->flags & IMG_OPEN_WRITE && !parent->writable)
-        r = img_fail(err, -EACCES, "'%s' is open for reading only, so no part of it can be written", parent->path);
-    if (r == 0)
-        r = range_open(parent, offset, length, &file, err);
+    if (r < 0)
+        return r;
+    if (o->flags & IMG_OPEN_WRITE && !parent->writable)
+        return img_fail(err, -EACCES, "'%s' is open for reading only, so no part of it can be written", parent->path);
+    r = range_open(parent, offset, length, &file, err);
     return r < 0 ? r : image_open_storage(file, o, image, err);
 }
 
