@@ -11,7 +11,6 @@
 int next_option(const struct command *command, int argc, char **argv) {
     char short_opts[64];
     snprintf(short_opts, sizeof(short_opts), ":h%s", command->short_opts);
-    opterr = 0;
 
     int c = getopt_long(argc, argv, short_opts, command->long_opts, NULL);
     const char *given = argv[optind - 1];
