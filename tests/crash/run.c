@@ -110,15 +110,14 @@ static unsigned qemu_every(const struct run_options *o) {
 
 static bool report(struct world *w, const struct run_options *o, const struct replay_result *r) {
     const char *name = w->scenario->name;
-    unsigned least = w->scenario->few ? w->scenario->few : STATES_WANTED;
-    bool enough = !o->all || r->states >= least || o->state >= 0;
+    bool enough = !o->all || r->states >= STATES_WANTED || o->state >= 0;
     if (r->failing) {
         printf("# state %u: %s\n# %s\n", r->first_failing, w->judge.why, r->first_choice);
         printf("# again: crash_test --scenario %s --seed %" PRIu64 " --state %u --dump FILE\n", name, o->seed,
                r->first_failing);
     }
     if (!enough)
-        printf("# %u states are fewer than %u\n", r->states, least);
+        printf("# %u states are fewer than %u\n", r->states, STATES_WANTED);
     printf("= %u states of %u choices at %u cuts, %u failing\n", r->states, r->choices, r->cuts, r->failing);
     return r->failing == 0 && enough && r->states > 0;
 }

@@ -23,7 +23,6 @@ struct scenario {
     bool without_zero;                 /* the storage cannot zero or punch */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
     uint64_t jitter;                   /* threads give way to each other inside the storage */
-    unsigned few;                      /* less than the usual number of states is what it has: at least these */
 };
 
 /* The table; ends with a NULL name. Each part of it lives beside its run functions. */

@@ -48,7 +48,9 @@ static void run_second_barrier_fails(struct world *w) {
 static void run_overwrite_barrier_fails(struct world *w) {
     guest_write(w, 0, img_size(w->image));
     guest_flush(w);
-    guest_write(w, 4096, 8192);
+    guest_mix(w, &w->rng, "w", 7, 0, 0, img_size(w->image));
+    guest_flush(w);
+    guest_mix(w, &w->rng, "w", 7, 0, 0, img_size(w->image));
     world_fail(w, RECORD_FLUSH, true, 0, -EIO);
     REQUIRE(w, guest_flush_may_fail(w) < 0);
     require_failed(w);
@@ -122,7 +124,6 @@ const struct scenario scenarios_failure[] = {
         .prepare = CREATE "-o cluster_size=1k image.qcow2 32k",
         .run = run_overwrite_barrier_fails,
         .ends_open = true,
-        .few = 100,
     },
     {
         .name = "metadata-write-fails",
