@@ -60,7 +60,7 @@ test-programs: all $(TEST_BIN)
 # The longest first, so that they run beside the others. Under tsan only what runs threads inside one process.
 TESTS ?= $(BIG_BIN) $(UNIT_BIN) $(if $(filter tsan,$(FLAVOUR)),,$(CLI_TESTS))
 # Seconds that one program may take.
-TEST_TIMEOUT ?= $(if $(FLAVOUR),900,420)
+TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
 export TEST_TIMEOUT
 
 run_tests = @mkdir -p $B/results && rm -rf $B/results/*; \
