@@ -235,6 +235,7 @@ int scan_l1_tables(struct scan *s);
 /* Counts what the L2 tables name, and the statistics. */
 int scan_l2_tables(struct scan *s);
 struct scan_table *scan_find_table(const struct scan *s, uint64_t offset);
+/* `entry` is not 0. */
 unsigned scan_l1_faults(const struct scan *s, uint64_t entry);
 /* `guest`: the cluster's offset on the disk, SCAN_NO_GUEST when it is not known. */
 unsigned scan_l2_faults(const struct scan *s, struct scan_entry e, uint64_t guest);

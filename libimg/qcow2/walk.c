@@ -68,6 +68,8 @@ struct scan_table *scan_find_table(const struct scan *s, uint64_t offset) {
 unsigned scan_l1_faults(const struct scan *s, uint64_t entry) {
     unsigned faults = entry & QCOW2_L1_RESERVED ? FAULT_RESERVED : 0;
     uint64_t offset = entry & QCOW2_OFFSET_MASK;
+    if (!offset)
+        return faults | FAULT_OVERLAP; /* cluster 0 is the header; no table is an entry of 0 */
     if (offset & (s->cluster_size - 1))
         return faults | FAULT_MISALIGNED;
     return offset >= s->file_size ? faults | FAULT_PAST_END : faults;
@@ -86,6 +88,9 @@ static void report_l1(struct scan *s, uint64_t entry, unsigned faults, uint64_t 
     if (faults & FAULT_MISALIGNED)
         scan_found(s, IMG_FINDING_CORRUPTION, guest, length,
                    "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry corrupted", offset);
+    else if (faults & FAULT_OVERLAP)
+        scan_found(s, IMG_FINDING_CORRUPTION, guest, length, "ERROR l1_entry=%llx: names the header as its L2 table",
+                   (unsigned long long)entry);
     else if (faults & FAULT_PAST_END)
         scan_found(s, IMG_FINDING_CORRUPTION, guest, length, SCAN_PAST_END, offset,
                    (unsigned long long)s->cluster_size);
