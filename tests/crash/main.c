@@ -2,7 +2,7 @@
 /* main.c - the crash test: what would a power cut leave?
  *
  *   crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--stop N]
- *              [--no-qemu] [--keep FOLDER] [NAME...]
+ *              [--qemu N] [--keep FOLDER] [NAME...]
  *   crash_test --self | --list
  *   crash_test --scenario NAME --state K [--dump FILE]
  *
@@ -138,7 +138,7 @@ static void jobs_run(struct program *p) {
 /* ---- the command line ------------------------------------------------------------------------------- */
 
 static void usage(int status) {
-    printf("usage: crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--stop N] [--no-qemu] [--keep "
+    printf("usage: crash_test [--sample|--all] [--states N] [--jobs N] [--seed N] [--stop N] [--qemu N] [--keep "
            "FOLDER] [NAME...]\n"
            "       crash_test --self | --list\n"
            "       crash_test --scenario NAME --state K [--dump FILE]\n");
@@ -146,7 +146,7 @@ static void usage(int status) {
 }
 
 static void parse(struct program *p, int argc, char **argv) {
-    enum { ALL = 256, SELF, LIST, STATE, DUMP, KEEP, SEED, JOBS, NO_QEMU, STATES, STOP_AFTER };
+    enum { ALL = 256, SELF, LIST, STATE, DUMP, KEEP, SEED, JOBS, QEMU, STATES, STOP_AFTER };
     static const struct option options[] = {
         {"sample", no_argument, NULL, 0},
         {"all", no_argument, NULL, ALL},
@@ -158,7 +158,7 @@ static void parse(struct program *p, int argc, char **argv) {
         {"keep", required_argument, NULL, KEEP},
         {"seed", required_argument, NULL, SEED},
         {"jobs", required_argument, NULL, JOBS},
-        {"no-qemu", no_argument, NULL, NO_QEMU},
+        {"qemu", required_argument, NULL, QEMU},
         {"states", required_argument, NULL, STATES},
         {"stop", required_argument, NULL, STOP_AFTER},
         {"help", no_argument, NULL, 'h'},
@@ -166,7 +166,7 @@ static void parse(struct program *p, int argc, char **argv) {
     };
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     p->jobs = cores > JOBS_MAX ? JOBS_MAX : cores < 1 ? 1 : (unsigned)cores;
-    p->options = (struct run_options){.sample = SAMPLE, .stop = STOP, .state = -1, .seed = 1};
+    p->options = (struct run_options){.sample = SAMPLE, .stop = STOP, .qemu = -1, .state = -1, .seed = 1};
     p->names = xcalloc((size_t)argc, sizeof(*p->names));
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -205,8 +205,8 @@ static void parse(struct program *p, int argc, char **argv) {
         case JOBS:
             p->jobs = (unsigned)atoi(optarg) ? (unsigned)atoi(optarg) : 1;
             break;
-        case NO_QEMU:
-            p->options.no_qemu = true;
+        case QEMU:
+            p->options.qemu = atol(optarg);
             break;
         default:
             usage(c == 'h' ? 0 : 2);

@@ -105,7 +105,9 @@ static void record(struct world *w) {
 }
 
 static unsigned qemu_every(const struct run_options *o) {
-    return o->no_qemu ? 0 : o->all || o->state >= 0 ? 1 : 50;
+    if (o->qemu >= 0)
+        return (unsigned)o->qemu;
+    return o->all || o->state >= 0 ? 1 : 50;
 }
 
 static bool report(struct world *w, const struct run_options *o, const struct replay_result *r) {

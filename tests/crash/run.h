@@ -12,7 +12,7 @@ enum { STATES_WANTED = 300 }; /* of each scenario, when all are judged */
 
 struct run_options {
     bool all;
-    bool no_qemu;
+    long qemu;       /* qemu-img judges every n-th state; 0: none; -1: all, or every 50th of a sample */
     unsigned sample; /* states per scenario when not all */
     unsigned stop;   /* after so many failing states */
     long state;      /* this one alone; -1: no */
