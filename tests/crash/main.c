@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,6 +78,8 @@ static void job_start(struct program *p, struct job *j) {
     if (j->pid < 0)
         DIE("cannot fork: %s", strerror(errno));
     if (j->pid == 0) {
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
         dup2(fileno(j->output), STDOUT_FILENO);
         alarm(p->options.all ? SECONDS_ALL : SECONDS_SAMPLE);
         bool good = run_scenario(j->scenario, &p->options, j->folder);
@@ -112,7 +115,29 @@ static void job_print(struct program *p, struct job *j) {
     p->bad += !good;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void note_signal(int number) {
+    interrupted = number;
+}
+
+/* Ends what runs and leaves nothing behind. */
+static void jobs_stop(struct program *p) {
+    for (unsigned i = 0; i < p->started; i++) {
+        if (p->queue[i].pid <= 0)
+            continue;
+        kill(p->queue[i].pid, SIGKILL);
+        waitpid(p->queue[i].pid, NULL, 0);
+        job_clean(&p->queue[i]);
+    }
+    printf("Bail out! interrupted by signal %d\n", (int)interrupted);
+    exit(1);
+}
+
 static void jobs_run(struct program *p) {
+    struct sigaction action = {.sa_handler = note_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     unsigned running = 0;
     while (p->printed < p->count) {
         while (p->started < p->count && running < p->jobs) {
@@ -121,6 +146,8 @@ static void jobs_run(struct program *p) {
         }
         int status;
         pid_t pid = wait(&status);
+        if (interrupted)
+            jobs_stop(p);
         for (unsigned i = 0; i < p->started; i++) {
             struct job *j = &p->queue[i];
             if (j->pid != pid)
