@@ -33,6 +33,11 @@ struct job {
 
 static unsigned passed, failed;
 static bool keep;
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int signal_number) {
+    stopped = signal_number;
+}
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
     (void)st, (void)kind, (void)ftw;
@@ -72,6 +77,8 @@ static void job_start(struct job *j, uint64_t seed, unsigned ops) {
         exit(1);
     }
     if (j->pid == 0) {
+        signal(SIGTERM, SIG_DFL);
+        signal(SIGINT, SIG_DFL);
         if (chdir(j->folder) || (!verbose && !freopen("log", "w", stdout)) || dup2(1, 2) < 0)
             _exit(2);
         run_seed(&config);
@@ -113,9 +120,24 @@ static void job_end(struct job *j, int status, unsigned ops) {
     j->pid = 0;
 }
 
+/* Somebody's time limit: the seeds that run end, and their folders go. */
+static _Noreturn void give_up(struct job *jobs, unsigned njobs) {
+    for (unsigned i = 0; i < njobs; i++) {
+        if (!jobs[i].pid)
+            continue;
+        kill(jobs[i].pid, SIGKILL);
+        waitpid(jobs[i].pid, NULL, 0);
+        nftw(jobs[i].folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    }
+    printf("Bail out! stopped by signal %d\n", (int)stopped);
+    exit(1);
+}
+
 static void job_wait(struct job *jobs, unsigned njobs, unsigned ops) {
     int status;
     pid_t pid = wait(&status);
+    if (stopped)
+        give_up(jobs, njobs);
     for (unsigned i = 0; i < njobs && pid > 0; i++)
         if (jobs[i].pid == pid)
             job_end(&jobs[i], status, ops);
@@ -124,6 +146,9 @@ static void job_wait(struct job *jobs, unsigned njobs, unsigned ops) {
 static void run_all(uint64_t from, uint64_t count, uint64_t step, unsigned ops, unsigned njobs) {
     struct job jobs[MOST_JOBS] = {0};
     unsigned running = 0;
+    struct sigaction stop = {.sa_handler = on_stop}; /* without SA_RESTART: wait comes back */
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
     printf("1..%llu\n", (unsigned long long)count);
     for (uint64_t i = 0; i < count; i++) {
         unsigned slot = 0;
