@@ -101,7 +101,7 @@ void expect_fill(struct img *image, uint64_t offset, size_t count, int fill) {
 }
 
 uint8_t *load_file(const char *path, size_t *size) {
-    struct stat st;
+    struct stat st = {0};
     int fd = open(path, O_RDONLY);
     assert_true(fd >= 0 && fstat(fd, &st) == 0);
     uint8_t *bytes = malloc((size_t)st.st_size + 1);
