@@ -22,7 +22,16 @@
 #include "selftest.h"
 #include "util.h"
 
-enum { SAMPLE = 120, STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 300, SECONDS_ALL = 7200 };
+/* How many states of each scenario a sample has: a sanitizer makes each ten times as dear. */
+#if defined(__SANITIZE_THREAD__)
+enum { SAMPLE = 12 };
+#elif defined(__SANITIZE_ADDRESS__)
+enum { SAMPLE = 40 };
+#else
+enum { SAMPLE = 120 };
+#endif
+
+enum { STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 300, SECONDS_ALL = 7200 };
 
 struct job {
     const struct scenario *scenario;
