@@ -61,10 +61,9 @@ test-programs: all $(TEST_BIN)
 TESTS ?= $(BIG_BIN) $(UNIT_BIN) $(if $(filter tsan,$(FLAVOUR)),,$(CLI_TESTS))
 # Seconds that one program may take.
 TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
-export TEST_TIMEOUT
 
 run_tests = @mkdir -p $B/results && rm -rf $B/results/*; \
-	IMG_BUILD='$(abspath $B)'; export IMG_BUILD; bad=0; \
+	export IMG_BUILD='$(abspath $B)' TEST_TIMEOUT=$(TEST_TIMEOUT); bad=0; \
 	prove --jobs 2 --timer --exec scripts/run-test $1 || bad=1; \
 	scripts/check-summary $B/results && exit $$bad
 
