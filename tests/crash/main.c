@@ -31,7 +31,7 @@ enum { SAMPLE = 40 };
 enum { SAMPLE = 120 };
 #endif
 
-enum { STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 300, SECONDS_ALL = 7200 };
+enum { STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 900, SECONDS_ALL = 7200 };
 
 struct job {
     const struct scenario *scenario;
