@@ -2,7 +2,8 @@
 /* test_fuzz_corpus.c - every kept fuzz input once, through the targets as they are, without a fuzzer: what was found
  * once stays found, with any compiler.
  *
- * The targets are included here under names of their own. They abort on what must not be.
+ * The targets are included here under names of their own, since each defines the same entry point. They abort on what
+ * must not be.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,6 +28,7 @@ size_t header_mutator(uint8_t *, size_t, size_t, unsigned);
 size_t repair_mutator(uint8_t *, size_t, size_t, unsigned);
 size_t ops_mutator(uint8_t *, size_t, size_t, unsigned);
 
+/* NOLINTBEGIN(bugprone-suspicious-include) */
 #include "../../fuzz/common.c"
 #include "../../fuzz/mem.c"
 #define next mutate_next
@@ -60,6 +62,7 @@ size_t ops_mutator(uint8_t *, size_t, size_t, unsigned);
 #define LLVMFuzzerTestOneInput codec_input
 #include "../../fuzz/fuzz_codec.c"
 #undef LLVMFuzzerTestOneInput
+/* NOLINTEND(bugprone-suspicious-include) */
 
 /* The fuzzer's own mutation; nothing here mutates. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
