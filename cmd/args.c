@@ -30,7 +30,7 @@ int next_option(const struct command *command, int argc, char **argv) {
     }
 }
 
-bool parse_output(const char *text, enum output *output) {
+static bool parse_output(const char *text, enum output *output) {
     if (strcmp(text, "human") == 0)
         *output = OUTPUT_HUMAN;
     else if (strcmp(text, "json") == 0)
@@ -56,6 +56,31 @@ bool parse_cache(const char *text, enum img_cache *cache) {
             return true;
         }
     return false;
+}
+
+bool common_option(int opt, struct common_options *common) {
+    switch (opt) {
+    case 'T':
+        if (parse_cache(optarg, &common->source_cache))
+            return true;
+        report("Invalid source cache option: %s", optarg);
+        return false;
+    case 'U':
+        common->force_share = true;
+        return true;
+    case 'q':
+        common->quiet = true;
+        return true;
+    case 'p':
+        common->progress = PROGRESS_AUTO;
+        return true;
+    case OPT_PROGRESS:
+        return progress_parse(optarg, &common->progress);
+    case OPT_OUTPUT:
+        return parse_output(optarg, &common->output);
+    default:
+        return true;
+    }
 }
 
 bool known_format(const char *name) {

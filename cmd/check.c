@@ -28,11 +28,8 @@ struct range {
 
 struct check {
     const char *file, *format;
-    enum img_cache cache;
+    struct common_options common;
     uint32_t repair; /* enum img_check_flags */
-    bool quiet, force_share;
-    enum output output;
-    enum progress_style progress_style;
 
     struct progress progress;
     struct range *ranges;
@@ -79,7 +76,7 @@ static void on_finding(void *opaque, const struct img_finding *finding) {
     fputc('\n', stderr);
     if (!finding->has_guest || finding->guest_length == 0)
         return;
-    if (c->output == OUTPUT_JSON)
+    if (c->common.output == OUTPUT_JSON)
         note_range(c, finding->guest_start, finding->guest_length);
     else
         fprintf(stderr, "  guest range 0x%" PRIx64 "-0x%" PRIx64 " (%s) is hit\n", finding->guest_start,
@@ -95,9 +92,9 @@ static void on_progress(void *opaque, uint64_t done, uint64_t total) {
 static int check_once(struct check *c, struct img *image, uint32_t flags, struct img_check_result *result,
                       struct img_error *err) {
     struct img_check_options options = {.flags = flags, .report = on_finding, .progress = on_progress, .opaque = c};
-    enum progress_style style = c->quiet ? PROGRESS_NONE : c->progress_style;
+    enum progress_style style = c->common.quiet ? PROGRESS_NONE : c->common.progress;
     *result = (struct img_check_result){0};
-    progress_start(&c->progress, style, 0, 1, c->output == OUTPUT_JSON ? stderr : stdout);
+    progress_start(&c->progress, style, 0, 1, c->common.output == OUTPUT_JSON ? stderr : stdout);
     int ret = img_check(image, &options, result, err);
     progress_finish(&c->progress, ret == 0);
     return ret;
@@ -177,7 +174,7 @@ static void print_json(struct check *c, const char *format, const struct img_che
 /* The repair is done: says so and looks once more. */
 static int check_again(struct check *c, struct img *image, struct img_check_result *result, struct img_error *err) {
     uint64_t leaks = result->leaks_fixed, corruptions = result->corruptions_fixed;
-    if (c->output == OUTPUT_HUMAN && !c->quiet)
+    if (c->common.output == OUTPUT_HUMAN && !c->common.quiet)
         printf("The following inconsistencies were found and repaired:\n\n"
                "    %" PRIu64 " leaked clusters\n"
                "    %" PRIu64 " corruptions\n\n"
@@ -205,9 +202,9 @@ static int check_image(struct check *c, struct img *image) {
         report_image_error(&err, "Check failed");
         return EXIT_FAILURE;
     }
-    if (!c->quiet && c->output == OUTPUT_JSON)
+    if (!c->common.quiet && c->common.output == OUTPUT_JSON)
         print_json(c, img_format(image), &result);
-    else if (!c->quiet)
+    else if (!c->common.quiet)
         print_human(&result);
     if (result.check_errors) {
         report("Check failed");
@@ -220,6 +217,8 @@ static int check_image(struct check *c, struct img *image) {
 static bool parse(int argc, char **argv, struct check *c) {
     int opt;
     while ((opt = next_option(&check_command, argc, argv)) != -1) {
+        if (!common_option(opt, &c->common))
+            return false;
         switch (opt) {
         case 'f':
             c->format = optarg;
@@ -231,29 +230,6 @@ static bool parse(int argc, char **argv, struct check *c) {
                 c->repair = IMG_CHECK_REPAIR_LEAKS | IMG_CHECK_REPAIR_ALL;
             else
                 usage_error("Unknown option value for -r (expecting 'leaks' or 'all'): %s", optarg);
-            break;
-        case 'T':
-            if (!parse_cache(optarg, &c->cache)) {
-                report("Invalid source cache option: %s", optarg);
-                return false;
-            }
-            break;
-        case 'U':
-            c->force_share = true;
-            break;
-        case 'q':
-            c->quiet = true;
-            break;
-        case 'p':
-            c->progress_style = PROGRESS_AUTO;
-            break;
-        case OPT_PROGRESS:
-            if (!progress_parse(optarg, &c->progress_style))
-                return false;
-            break;
-        case OPT_OUTPUT:
-            if (!parse_output(optarg, &c->output))
-                return false;
             break;
         }
     }
@@ -271,8 +247,8 @@ static int run(int argc, char **argv) {
         return EXIT_FAILURE;
     struct img_open_options options = {
         .flags = IMG_OPEN_CHECK | IMG_OPEN_NO_BACKING | (c.repair ? IMG_OPEN_WRITE : 0) |
-                 (c.force_share ? IMG_OPEN_FORCE_SHARE : 0),
-        .cache = c.cache,
+                 (c.common.force_share ? IMG_OPEN_FORCE_SHARE : 0),
+        .cache = c.common.source_cache,
         .format = c.format,
     };
     struct img *image = open_image(c.file, &options);

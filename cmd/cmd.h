@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "img.h"
+#include "progress.h"
 
 struct command {
     const char *name;
@@ -42,8 +43,17 @@ enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_TARGET_IS_ZERO, OPT_PROGRESS };
 
 enum output { OUTPUT_HUMAN, OUTPUT_JSON };
 
-/* Reads the argument of --output. False after reporting what is wrong. */
-bool parse_output(const char *text, enum output *output);
+/* What the same options mean to most commands. */
+struct common_options {
+    enum img_cache source_cache;
+    enum output output;
+    enum progress_style progress;
+    bool quiet, force_share;
+};
+
+/* Takes an option that most commands have (T U q p --progress --output); others it leaves alone. False after reporting
+ * what is wrong with its argument. */
+bool common_option(int opt, struct common_options *common);
 
 /* Reads a cache mode's name; false when there is none of that name. */
 bool parse_cache(const char *text, enum img_cache *cache);

@@ -29,10 +29,8 @@ struct side {
 
 struct compare {
     struct side a, b;
-    enum img_cache cache;
-    bool strict, quiet, force_share;
-    enum output output;
-    enum progress_style progress_style;
+    struct common_options common;
+    bool strict;
     struct progress progress;
 
     const char *reason; /* of a difference: "size", "block-status", "content" */
@@ -158,7 +156,7 @@ static int compare_tail(struct compare *c, const struct side *longer, uint64_t f
 }
 
 static int compare_images(struct compare *c) {
-    bool say = !c->quiet && c->output == OUTPUT_HUMAN;
+    bool say = !c->common.quiet && c->common.output == OUTPUT_HUMAN;
     uint64_t common = smaller(c->a.size, c->b.size);
 
     if (c->strict && c->a.size != c->b.size)
@@ -197,8 +195,9 @@ static void print_json(const struct compare *c, int status) {
 }
 
 static bool open_side(const struct compare *c, struct side *side) {
-    struct img_open_options options = {
-        .flags = c->force_share ? IMG_OPEN_FORCE_SHARE : 0, .cache = c->cache, .format = side->format};
+    struct img_open_options options = {.flags = c->common.force_share ? IMG_OPEN_FORCE_SHARE : 0,
+                                       .cache = c->common.source_cache,
+                                       .format = side->format};
     side->image = open_image(side->file, &options);
     if (!side->image)
         return false;
@@ -217,6 +216,8 @@ static void close_side(struct side *side) {
 static int parse(int argc, char **argv, struct compare *c) {
     int opt;
     while ((opt = next_option(&compare_command, argc, argv)) != -1) {
+        if (!common_option(opt, &c->common))
+            return OPEN_FAILED;
         switch (opt) {
         case 'f':
             c->a.format = optarg;
@@ -224,31 +225,8 @@ static int parse(int argc, char **argv, struct compare *c) {
         case 'F':
             c->b.format = optarg;
             break;
-        case 'T':
-            if (!parse_cache(optarg, &c->cache)) {
-                report("Invalid source cache option: %s", optarg);
-                return OPEN_FAILED;
-            }
-            break;
         case 's':
             c->strict = true;
-            break;
-        case 'q':
-            c->quiet = true;
-            break;
-        case 'U':
-            c->force_share = true;
-            break;
-        case 'p':
-            c->progress_style = PROGRESS_AUTO;
-            break;
-        case OPT_PROGRESS:
-            if (!progress_parse(optarg, &c->progress_style))
-                return EXIT_FAILURE;
-            break;
-        case OPT_OUTPUT:
-            if (!parse_output(optarg, &c->output))
-                return EXIT_FAILURE;
             break;
         }
     }
@@ -268,13 +246,13 @@ static int run(int argc, char **argv) {
     status = OPEN_FAILED;
     if (open_side(&c, &c.a) && open_side(&c, &c.b)) {
         uint64_t total = c.a.size > c.b.size ? c.a.size : c.b.size;
-        enum progress_style style = c.quiet ? PROGRESS_NONE : c.progress_style;
-        progress_start(&c.progress, style, total, 2, c.output == OUTPUT_JSON ? stderr : stdout);
+        enum progress_style style = c.common.quiet ? PROGRESS_NONE : c.common.progress;
+        progress_start(&c.progress, style, total, 2, c.common.output == OUTPUT_JSON ? stderr : stdout);
         status = compare_images(&c);
         progress_finish(&c.progress, status == SAME);
-        if (status <= DIFFERENT && c.output == OUTPUT_JSON && !c.quiet)
+        if (status <= DIFFERENT && c.common.output == OUTPUT_JSON && !c.common.quiet)
             print_json(&c, status);
-        else if (status <= DIFFERENT && !c.quiet)
+        else if (status <= DIFFERENT && !c.common.quiet)
             print_human(&c, status);
     }
     close_side(&c.a);

@@ -273,13 +273,13 @@ static bool convert(struct convert *c) {
     struct source_options source_options = {
         .format = a->source_format,
         .snapshot = a->snapshot,
-        .cache = a->source_cache,
-        .force_share = a->force_share,
+        .cache = a->common.source_cache,
+        .force_share = a->common.force_share,
     };
     if (!sources_open(&c->sources, a->sources, a->nsources, &source_options))
         return false;
-    enum progress_style style = a->quiet ? PROGRESS_NONE : a->progress_style;
-    progress_start(&c->progress, style, c->sources.size, 1, a->output == OUTPUT_JSON ? stderr : stdout);
+    enum progress_style style = a->common.quiet ? PROGRESS_NONE : a->common.progress;
+    progress_start(&c->progress, style, c->sources.size, 1, a->common.output == OUTPUT_JSON ? stderr : stdout);
     bool good = make_target(c);
     progress_finish(&c->progress, good);
     return good;
@@ -293,7 +293,7 @@ static int run(int argc, char **argv) {
     bool good = convert(&c);
     clean_up(&c);
     die_if_interrupted();
-    if (good && c.args.output == OUTPUT_JSON && !c.args.quiet)
+    if (good && c.args.common.output == OUTPUT_JSON && !c.args.common.quiet)
         good = describe_result(c.args.target, c.args.target_format) == EXIT_SUCCESS;
     convert_args_free(&c.args);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;

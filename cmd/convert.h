@@ -14,14 +14,13 @@ struct convert_args {
     char *options; /* all -o arguments; owned */
     const char *backing_file, *backing_format;
     const char *snapshot;
-    enum img_cache source_cache, target_cache;
+    struct common_options common;
+    enum img_cache target_cache;
     uint64_t sparse_size;
     bool sparse_given;
     unsigned threads; /* 0: one per core */
     uint64_t rate;    /* bytes per second; 0: no limit */
-    bool compress, no_create, target_is_zero, quiet, force_share, out_of_order, offload;
-    enum progress_style progress_style;
-    enum output output;
+    bool compress, no_create, target_is_zero, out_of_order, offload;
 };
 
 #define CONVERT_SHORT_OPTIONS "f:O:B:b:CcF:o:l:S:pt:T:qnm:WUr:"

@@ -63,10 +63,10 @@ static bool set_threads(struct convert_args *a, const char *text) {
     return true;
 }
 
-static bool set_cache(const char *what, const char *text, enum img_cache *cache) {
-    if (parse_cache(text, cache))
+static bool set_target_cache(struct convert_args *a, const char *text) {
+    if (parse_cache(text, &a->target_cache))
         return true;
-    report("Invalid %scache option: %s", what, text);
+    report("Invalid cache option: %s", text);
     return false;
 }
 
@@ -94,19 +94,13 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
     case 'S':
         return set_sparse_size(a, text);
     case 't':
-        return set_cache("", text, &a->target_cache);
-    case 'T':
-        return set_cache("source ", text, &a->source_cache);
+        return set_target_cache(a, text);
     case 'm':
         return set_threads(a, text);
     case 'r':
         return parse_size_argument("rate limit", text, MAX_RATE, &a->rate);
-    case OPT_PROGRESS:
-        return progress_parse(text, &a->progress_style);
-    case OPT_OUTPUT:
-        return parse_output(text, &a->output);
     default:
-        return true;
+        return common_option(opt, &a->common);
     }
 }
 
@@ -120,15 +114,6 @@ static void set_flag(struct convert_args *a, int opt) {
         break;
     case 'n':
         a->no_create = true;
-        break;
-    case 'p':
-        a->progress_style = PROGRESS_AUTO;
-        break;
-    case 'q':
-        a->quiet = true;
-        break;
-    case 'U':
-        a->force_share = true;
         break;
     case 'W':
         a->out_of_order = true;

@@ -21,8 +21,8 @@ struct create {
     const char *file, *format, *backing_file, *backing_format;
     char *list; /* all -o arguments */
     uint64_t size;
-    bool quiet, unchecked, help;
-    enum output output;
+    struct common_options common;
+    bool unchecked, help;
 };
 
 static const struct option long_opts[] = {
@@ -115,7 +115,7 @@ static int create_image(const struct create *c, struct options *options) {
 
     if (!settle_backing(c, options))
         return EXIT_FAILURE;
-    if (!c->quiet && c->output == OUTPUT_HUMAN) {
+    if (!c->common.quiet && c->common.output == OUTPUT_HUMAN) {
         printf("Formatting '");
         print_text(stdout, c->file);
         printf("', fmt=%s", c->format);
@@ -135,13 +135,15 @@ static int create_image(const struct create *c, struct options *options) {
         report_image_error(&err, "%s", c->file);
         return EXIT_FAILURE;
     }
-    return c->output == OUTPUT_JSON ? describe_result(c->file, c->format) : EXIT_SUCCESS;
+    return c->common.output == OUTPUT_JSON ? describe_result(c->file, c->format) : EXIT_SUCCESS;
 }
 
 /* False after reporting. */
 static bool parse(int argc, char **argv, struct create *c) {
     int opt;
     while ((opt = next_option(&create_command, argc, argv)) != -1) {
+        if (!common_option(opt, &c->common))
+            return false;
         switch (opt) {
         case 'f':
             c->format = optarg;
@@ -159,13 +161,6 @@ static bool parse(int argc, char **argv, struct create *c) {
             break;
         case 'u':
             c->unchecked = true;
-            break;
-        case 'q':
-            c->quiet = true;
-            break;
-        case OPT_OUTPUT:
-            if (!parse_output(optarg, &c->output))
-                return false;
             break;
         }
     }

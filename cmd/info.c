@@ -27,9 +27,9 @@ struct sink {
 
 struct info_options {
     const char *format;
-    enum output output;
+    struct common_options common;
     enum img_cache cache;
-    bool chain, force_share;
+    bool chain;
 };
 
 static const struct option long_opts[] = {
@@ -44,7 +44,7 @@ static const struct option long_opts[] = {
 /* Prints one layer and names the next in *path and *format (owned by the caller, NULL at the end). */
 static bool show_layer(const struct info_options *o, const struct sink *sink, bool first, char **path, char **format) {
     struct img_open_options options = {
-        .flags = IMG_OPEN_INFO | (o->force_share ? IMG_OPEN_FORCE_SHARE : 0),
+        .flags = IMG_OPEN_INFO | (o->common.force_share ? IMG_OPEN_FORCE_SHARE : 0),
         .cache = o->cache,
         .format = *format,
     };
@@ -139,6 +139,8 @@ static int run(int argc, char **argv) {
     int c;
 
     while ((c = next_option(&info_command, argc, argv)) != -1) {
+        if (!common_option(c, &o.common))
+            return EXIT_FAILURE;
         switch (c) {
         case 'f':
             o.format = optarg;
@@ -149,22 +151,15 @@ static int run(int argc, char **argv) {
                 return EXIT_FAILURE;
             }
             break;
-        case 'U':
-            o.force_share = true;
-            break;
         case OPT_BACKING_CHAIN:
             o.chain = true;
-            break;
-        case OPT_OUTPUT:
-            if (!parse_output(optarg, &o.output))
-                return EXIT_FAILURE;
             break;
         }
     }
     if (optind != argc - 1)
         usage_error("Expecting one image file name");
 
-    return o.output == OUTPUT_JSON ? print_json(&o, argv[optind]) : print_human(&o, argv[optind]);
+    return o.common.output == OUTPUT_JSON ? print_json(&o, argv[optind]) : print_human(&o, argv[optind]);
 }
 
 const struct command info_command = {

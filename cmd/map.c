@@ -15,10 +15,8 @@
 
 struct map {
     const char *file, *format;
-    enum img_cache cache;
+    struct common_options common;
     uint64_t start, max_length;
-    bool force_share;
-    enum output output;
 };
 
 static const struct option long_opts[] = {
@@ -72,7 +70,7 @@ static void print_json(const struct img_extent *e) {
 }
 
 static bool print_extent(const struct map *m, const struct img_extent *extent, bool last) {
-    if (m->output == OUTPUT_HUMAN)
+    if (m->common.output == OUTPUT_HUMAN)
         return print_human(extent);
     print_json(extent);
     if (!last)
@@ -98,7 +96,7 @@ static int map_image(const struct map *m, struct img *image) {
 
     if (m->max_length < end && m->start < end - m->max_length)
         end = m->start + m->max_length;
-    if (m->output == OUTPUT_HUMAN)
+    if (m->common.output == OUTPUT_HUMAN)
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
     else
         putchar('[');
@@ -119,7 +117,7 @@ static int map_image(const struct map *m, struct img *image) {
     }
     if (!print_extent(m, &extent, true))
         return EXIT_FAILURE;
-    if (m->output == OUTPUT_JSON)
+    if (m->common.output == OUTPUT_JSON)
         printf("]\n");
     return EXIT_SUCCESS;
 }
@@ -128,6 +126,8 @@ static int map_image(const struct map *m, struct img *image) {
 static bool parse(int argc, char **argv, struct map *m) {
     int opt;
     while ((opt = next_option(&map_command, argc, argv)) != -1) {
+        if (!common_option(opt, &m->common))
+            return false;
         switch (opt) {
         case 'f':
             m->format = optarg;
@@ -138,19 +138,6 @@ static bool parse(int argc, char **argv, struct map *m) {
             break;
         case 'l':
             if (!parse_size_argument("max length", optarg, INT64_MAX, &m->max_length))
-                return false;
-            break;
-        case 'T':
-            if (!parse_cache(optarg, &m->cache)) {
-                report("Invalid source cache option: %s", optarg);
-                return false;
-            }
-            break;
-        case 'U':
-            m->force_share = true;
-            break;
-        case OPT_OUTPUT:
-            if (!parse_output(optarg, &m->output))
                 return false;
             break;
         }
@@ -167,7 +154,7 @@ static int run(int argc, char **argv) {
     if (!parse(argc, argv, &m))
         return EXIT_FAILURE;
     struct img_open_options options = {
-        .flags = m.force_share ? IMG_OPEN_FORCE_SHARE : 0, .cache = m.cache, .format = m.format};
+        .flags = m.common.force_share ? IMG_OPEN_FORCE_SHARE : 0, .cache = m.common.source_cache, .format = m.format};
     struct img *image = open_image(m.file, &options);
     if (!image)
         return EXIT_FAILURE;
