@@ -104,8 +104,8 @@ IMG_API int img_pread(struct img *image, void *buffer, size_t count, uint64_t of
 IMG_API int img_pwrite(struct img *image, const void *buffer, size_t count, uint64_t offset,
                        struct img_error *err) IMG_WARN_UNUSED;
 
-/* Stores [offset, offset + count) compressed, cluster by cluster; a cluster that does not shrink is stored as
- * it is. `offset` must be cluster aligned, and `count` too unless it ends at the end of the image.
+/* Stores [offset, offset + count) compressed, cluster by cluster, at the codec's default level; a cluster that does not
+ * shrink is stored as it is. `offset` must be cluster aligned, and `count` too unless it ends at the end of the image.
  * -ENOTSUP where the format has no compression. qcow2: "Compressed Clusters Descriptor". */
 IMG_API int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset,
                                   struct img_error *err) IMG_WARN_UNUSED;
@@ -283,12 +283,14 @@ IMG_API int img_check(struct img *image, const struct img_check_options *options
 /* ---- copying -------------------------------------------------------------------------------- */
 
 struct img_copy_options {
-    unsigned threads;     /* 0: one per core; the target's bytes do not depend on it */
-    bool compress;        /* store compressed (qcow2) */
-    bool target_is_zero;  /* the target already reads as zeroes: holes need no write */
-    uint64_t sparse_size; /* runs of zeroes at least this long become holes; 0: keep every byte of data */
-    unsigned layers;      /* only what the first layers of the source's chain hold is copied, the rest is left to the
-                             target's backing file; 0: all */
+    unsigned threads;      /* 0: one per core; the target's bytes do not depend on it */
+    bool compress;         /* store compressed (qcow2) */
+    int compression_level; /* of `compress`: 1 to 9 (zlib) or 19 (zstd), the higher the smaller and the slower; 0: the
+                              default, which is fast. Others are -EINVAL */
+    bool target_is_zero;   /* the target already reads as zeroes: holes need no write */
+    uint64_t sparse_size;  /* runs of zeroes at least this long become holes; 0: keep every byte of data */
+    unsigned layers;       /* only what the first layers of the source's chain hold is copied, the rest is left to the
+                              target's backing file; 0: all */
     uint64_t
         target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
@@ -297,8 +299,8 @@ struct img_copy_options {
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
-/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB), whatever the sizes. Does not
- * flush. */
+/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB, and what the codec needs in each
+ * thread at its level), whatever the sizes. Does not flush. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 

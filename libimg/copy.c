@@ -264,7 +264,8 @@ static int compress_unit(struct copy *c, struct unit *u, struct img_error *e) {
         if (*stored || !is_whole(c, u, at, n))
             continue;
         memset(u->data + at + n, 0, c->grain - n);
-        int64_t bytes = c->target->driver->compress(c->target, u->data + at, c->grain, packed, c->grain - 1);
+        int64_t bytes = c->target->driver->compress(c->target, c->options->compression_level, u->data + at, c->grain,
+                                                    packed, c->grain - 1);
         if (bytes < 0)
             return img_fail_errno(e, bytes, "could not compress the cluster at offset %llu of '%s'",
                                   (unsigned long long)(u->offset + at), c->source->path);
@@ -380,7 +381,7 @@ static int check_request(const struct copy *c, struct img_error *err) {
     if (c->options->compress && !c->target->driver->compress)
         return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", c->target->path,
                         c->target->driver->name);
-    return 0;
+    return c->options->compress ? c->target->driver->check_level(c->target, c->options->compression_level, err) : 0;
 }
 
 static uint64_t size_below(struct img *layer, unsigned layers) {

@@ -127,7 +127,7 @@ static int write_compressed_cluster(struct img *image, struct img_context *c, co
         memset(scratch + cluster + count, 0, cluster - count);
         data = scratch + cluster;
     }
-    int64_t stored = image->driver->compress(image, data, cluster, scratch, cluster - 1);
+    int64_t stored = image->driver->compress(image, 0, data, cluster, scratch, cluster - 1);
     if (stored < 0)
         return img_fail_errno(err, stored, "could not compress the cluster at guest offset %llu of '%s'",
                               (unsigned long long)offset, image->path);

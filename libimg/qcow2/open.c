@@ -361,10 +361,18 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
     return qcow2_of(image)->cluster_size;
 }
 
-static int64_t qcow2_compress(struct img *image, const void *in, size_t count, void *out, size_t cap) {
+static int qcow2_check_level(struct img *image, int level, struct img_error *err) {
+    const struct codec *codec = qcow2_of(image)->codec;
+    if (level < 0 || level > codec->levels)
+        return img_fail(err, -EINVAL, "compression level %d is out of range: %s has levels 1 to %d", level, codec->name,
+                        codec->levels);
+    return 0;
+}
+
+static int64_t qcow2_compress(struct img *image, int level, const void *in, size_t count, void *out, size_t cap) {
     if (qcow2_of(image)->external)
         return -ENOTSUP; /* at once, not only when a cluster shrinks */
-    return qcow2_of(image)->codec->compress(in, count, out, cap);
+    return qcow2_of(image)->codec->compress(level, in, count, out, cap);
 }
 
 static int qcow2_decompress(struct img *image, const void *in, size_t stored, void *out, size_t count) {
@@ -388,6 +396,7 @@ const struct img_driver qcow2_driver = {
     .resize = qcow2_resize,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
+    .check_level = qcow2_check_level,
     .compress = qcow2_compress,
     .decompress = qcow2_decompress,
 };
