@@ -206,6 +206,7 @@ static int copy_all(struct convert *c, struct img_error *err) {
         struct img_copy_options options = {
             .threads = c->args.threads,
             .compress = c->args.compress,
+            .compression_level = c->args.level,
             .target_is_zero = target_is_zero(c),
             .sparse_size = c->args.sparse_size,
             .layers = layers,
@@ -302,8 +303,9 @@ static int run(int argc, char **argv) {
 const struct command convert_command = {
     .name = "convert",
     .summary = "copy images into a new one, in any format",
-    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c] [-B BACKING -F FORMAT] [-l SNAPSHOT]\n"
-             "           [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T CACHE] [-r RATE]\n"
+    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
+             "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
+             "CACHE] [-r RATE]\n"
              "           [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
@@ -312,6 +314,8 @@ const struct command convert_command = {
                "  -o, --target-format-options=LIST\n"
                "                          name=value,... of the format; -o help lists them\n"
                "  -c, --compress          store compressed (qcow2)\n"
+               "      --compression-level=N\n"
+               "                          with -c: 1 (fast) to 9 (small), for zstd to 19 [a fast one]\n"
                "  -b, -B, --backing=FILE  the target's backing file: only what the layers above it hold\n"
                "                          is copied\n"
                "  -F, --backing-format=FORMAT\n"
