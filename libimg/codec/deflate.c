@@ -3,7 +3,10 @@
  *
  * Writers use a window of 4 KiB because readers may have no larger one; reading accepts any window, which costs nothing
  * as matches are looked up in the output itself. A stream is complete when the output is full: whether its end mark or
- * unrelated bytes of the same sector follow does not matter, and neither is looked at further.
+ * unrelated bytes of the same sector follow does not matter, and neither is looked at further. libdeflate knows no such
+ * rule, but it is much faster: it reads first, and where it does not say that all is well, zlib decides. So all that
+ * zlib can read is read, and the same. The other way round libdeflate takes some damaged Huffman codes that zlib
+ * refuses (incomplete ones with one symbol, distances and lengths that the format reserves); no encoder writes them.
  *
  * Levels 1 to 3 are ISA-L's (isal.c), 4 to 9 zlib's. The default is the smallest that is fast: 3, which on the files of
  * a system makes 7 % more than zlib's own default and takes a sixth of its time or less.
