@@ -9,7 +9,8 @@
  * refuses (incomplete ones with one symbol, distances and lengths that the format reserves); no encoder writes them.
  *
  * Levels 1 to 3 are ISA-L's (isal.c), 4 to 9 zlib's. The default is the smallest that is fast: 3, which on the files of
- * a system makes 7 % more than zlib's own default and takes a sixth of its time or less.
+ * a system makes 7 % more than zlib's own default and takes a sixth of its time or less. Where there is no ISA-L,
+ * levels 1 to 3 are zlib's too.
  *
  * Always holds: the libraries are told the exact sizes of both buffers, so nothing is read or written outside them.
  */
@@ -27,6 +28,7 @@
 #include "pool.h"
 
 #define LEVELS 9
+#define DEFAULT_LEVEL 3
 #define WRITE_WINDOW_BITS (-12) /* negative: raw */
 #define READ_WINDOW_BITS (-15)
 #define MEMORY_LEVEL 9 /* the largest hash table; 272 KiB for a context */
@@ -108,7 +110,8 @@ static bool is_worth_zlib(int64_t stored, size_t count) {
     return (uint64_t)stored > count / 16 * 11 && (uint64_t)stored < count / 16 * 13;
 }
 
-static int64_t default_compress(const void *in, size_t count, void *out, size_t cap) {
+/* ISA-L's best level. */
+static int64_t best_compress(const void *in, size_t count, void *out, size_t cap) {
     int64_t stored = isal_compress(CODEC_ISAL_LEVELS, in, count, out, cap);
     if (stored <= 0 || !is_worth_zlib(stored, count))
         return stored;
@@ -118,20 +121,21 @@ static int64_t default_compress(const void *in, size_t count, void *out, size_t 
     return isal_compress(CODEC_ISAL_LEVELS, in, count, out, cap); /* zlib needs more: as before, which it overwrote */
 }
 
-static int64_t deflate_compress(int level, const void *in, size_t count, void *out, size_t cap) {
-    if (level < 0 || level > LEVELS)
-        return -EINVAL;
-    if (level == 0 || level == CODEC_ISAL_LEVELS)
-        return default_compress(in, count, out, cap);
-    return (level < CODEC_ISAL_LEVELS ? isal_compress : zlib_compress)(level, in, count, out, cap);
+static int64_t fast_compress(int level, const void *in, size_t count, void *out, size_t cap) {
+    return level == CODEC_ISAL_LEVELS ? best_compress(in, count, out, cap) : isal_compress(level, in, count, out, cap);
 }
 #else
+#define CODEC_ISAL_LEVELS 0
+#define fast_compress zlib_compress
+#endif
+
 static int64_t deflate_compress(int level, const void *in, size_t count, void *out, size_t cap) {
     if (level < 0 || level > LEVELS)
         return -EINVAL;
-    return zlib_compress(level == 0 ? Z_DEFAULT_COMPRESSION : level, in, count, out, cap);
+    if (level == 0)
+        level = DEFAULT_LEVEL;
+    return (level <= CODEC_ISAL_LEVELS ? fast_compress : zlib_compress)(level, in, count, out, cap);
 }
-#endif
 
 /* ---- reading ---- */
 

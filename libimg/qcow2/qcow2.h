@@ -218,7 +218,7 @@ enum need_kind {
     NEED_NOTHING,
     NEED_SLICE,   /* index: guest slice */
     NEED_TABLE,   /* index: L1 entry whose L2 table is missing or shared */
-    NEED_RUN,     /* count: clusters wanted; the context's data run is empty */
+    NEED_RUN,     /* count: clusters wanted, 0: a few for compressed data; the context's data run is empty */
     NEED_COUNT,   /* index: host cluster whose count must be resident */
     NEED_RESV,    /* index: guest slice, ticket: sequence number of its wait queue */
     NEED_ROUND,   /* too much is dirty */

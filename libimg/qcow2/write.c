@@ -334,7 +334,7 @@ static bool extend_bytes(struct qcow2 *q, struct q2_context *c, uint32_t stored)
 static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host) {
     struct q2_context *c = q2_context(plan->context);
     if (!extend_bytes(q, c, plan->stored))
-        return would_block(plan, NEED_RUN, 0, 1);
+        return would_block(plan, NEED_RUN, 0, 0);
     uint64_t next = c->byte_next + plan->stored, last = cluster_index(q, next - 1), count;
     if (in_cluster(q, next)) {
         SCOPED_MUTEX(&q->refcounts.lock);
