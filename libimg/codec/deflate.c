@@ -105,9 +105,9 @@ static int64_t zlib_compress(int level, const void *in, size_t count, void *out,
 
 #ifdef CODEC_ISAL
 /* What shrinks by so little has short matches that ISA-L does not look for. There zlib's fastest level makes a seventh
- * less, and they are few: one cluster in a hundred. Behind 13/16 there is nothing to be had. */
+ * less, and they are few: three clusters in a thousand. Behind 13/16 there is nothing to be had. */
 static bool is_worth_zlib(int64_t stored, size_t count) {
-    return (uint64_t)stored > count / 16 * 11 && (uint64_t)stored < count / 16 * 13;
+    return (uint64_t)stored > count / 16 * 12 && (uint64_t)stored < count / 16 * 13;
 }
 
 /* ISA-L's best level. */

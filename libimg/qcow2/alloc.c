@@ -240,7 +240,7 @@ static int take_fresh(struct qcow2 *q, struct run *run, uint64_t want, struct im
 static uint64_t wanted(const struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t least) {
     uint64_t start = kind == RUN_META ? 1 : MIB >> q->cluster_bits;
     /* compressed data comes slowly, and of what it leaves over only the end of the file can be given back */
-    uint64_t most = kind == RUN_META ? 16 : (least ? 16 : 1) * MIB >> q->cluster_bits;
+    uint64_t most = kind == RUN_META ? 16 : (least ? 16 * MIB : MIB / 4) >> q->cluster_bits;
     uint64_t want = run->want ? run->want * 2ull : start;
     if (kind == RUN_DATA && want < least)
         want = least;
