@@ -41,8 +41,10 @@ struct img_error {
 /* ---- opening ------------------------------------------------------------------------------ */
 
 enum img_open_flags {
-    IMG_OPEN_WRITE = 1 << 0,       /* for reading and writing; without it the file is never changed */
-    IMG_OPEN_NO_BACKING = 1 << 1,  /* ignore the backing file: what it would give reads as zeroes */
+    IMG_OPEN_WRITE = 1 << 0, /* for reading and writing; without it the file is never changed */
+    IMG_OPEN_NO_BACKING =
+        1 << 1,                    /* follow no name in the image: what the backing file would give reads as zeroes, and
+                                      with one the image cannot be written; an image with a data file is refused (-EPERM) */
     IMG_OPEN_FORCE_SHARE = 1 << 2, /* read although another program writes; refused with WRITE */
     IMG_OPEN_INFO = 1 << 3,        /* metadata only: neither backing nor data file is opened, no data */
     IMG_OPEN_CHECK = 1 << 4,       /* for img_check: a dirty or corrupt image opens as it is, also to write */
@@ -127,8 +129,9 @@ IMG_API int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length
  * cannot say "zeroes": there a discard does nothing. */
 IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) IMG_WARN_UNUSED;
 
-/* Holds back new requests of every thread and waits for the running ones: a point at which nothing moves.
- * Calls may nest across threads. img_resume lets them go on. Do not read or write from the thread that drains. */
+/* Holds back new requests of every thread (all of this header but img_size and the like, img_close and these two) and
+ * waits for the running ones to end: a point at which nothing moves. Calls may nest across threads. img_resume lets
+ * them go on. A call that the thread that drains makes on the image waits for ever. Always 0. */
 IMG_API int img_drain(struct img *image, struct img_error *err);
 IMG_API void img_resume(struct img *image);
 

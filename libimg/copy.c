@@ -11,6 +11,7 @@
  */
 #include "error.h"
 #include "io.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -383,6 +384,17 @@ static int check_request(const struct copy *c, struct img_error *err) {
     return 0;
 }
 
+/* What the copy makes of the first sector of a target that is raw by probing only. */
+static int guard_target(const struct copy *c, struct img_error *err) {
+    uint8_t head[RAW_GUARDED];
+    uint64_t count = c->total < RAW_GUARDED ? c->total : RAW_GUARDED;
+    if (!count)
+        return 0;
+    int r = img_pread(c->source, head, count, 0, err);
+    struct iovec iov = {head, count};
+    return r < 0 ? r : io_guard_first_sector(c->target, &iov, 1, count, c->base, err);
+}
+
 static uint64_t size_below(struct img *layer, unsigned layers) {
     while (layers-- && layer)
         layer = layer->backing;
@@ -401,6 +413,12 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
+    bool guarded = r == 0 && target->probed_raw && c.base < RAW_GUARDED;
+    if (guarded) {
+        pthread_mutex_lock(&target->first_sector);
+        if ((r = guard_target(&c, err)) < 0)
+            pthread_mutex_unlock(&target->first_sector);
+    }
     if (r < 0)
         return r;
     pthread_mutex_init(&c.claim, NULL);
@@ -413,5 +431,7 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     pthread_mutex_destroy(&c.claim);
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.moved);
+    if (guarded)
+        pthread_mutex_unlock(&target->first_sector);
     return r;
 }

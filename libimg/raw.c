@@ -336,11 +336,13 @@ static int raw_resize(struct img *image, uint64_t size, enum img_preallocation p
         r = round_to_sector(image, &size, err);
     if (r < 0)
         return r;
+    struct img_context *c = context_claim(&image->epochs);
     gate_close(&image->epochs, true);
     r = check_resize(image, atomic_load(&image->size), size, preallocation, flags, err);
     if (r == 0)
         r = change_length(image, size, preallocation, err);
     gate_open(&image->epochs, true);
+    context_release(&image->epochs, c);
     return r;
 }
 

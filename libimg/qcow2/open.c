@@ -118,6 +118,9 @@ static int open_data_file(struct qcow2 *q, struct img_error *err) {
     q->data = NULL;
     if (q->image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return 0;
+    if (q->image->flags & IMG_OPEN_NO_BACKING)
+        return img_fail(err, -EPERM, "'%s' keeps its data in '%s', and names in it are not to be followed",
+                        q->image->path, q->header.data_file ? q->header.data_file : "");
     if (!q->header.data_file)
         return img_fail(err, -EINVAL, "'data-file' is required for '%s': its header names none", q->image->path);
     int r = name_beside(q->image->path, q->header.data_file, &q->data_path, err);
@@ -196,15 +199,25 @@ int qcow2_load(struct qcow2 *q, const struct img_driver_options *options, struct
     atomic_store(&q->corrupt, CORRUPT_NO);
     q->image->unsupported_data = q->header.crypt_method != QCOW2_CRYPT_NONE;
     r = load_tables(q, options, err);
-    /* a check opens whatever has a header: only guest data is out of reach then */
-    q->unreadable = checking && (r < 0 || q->external);
+    /* a check opens whatever has a header; guest data is out of reach then, as nobody vouches for the tables */
+    q->unreadable = checking;
     return checking ? 0 : r;
 }
 
 int qcow2_reload(struct qcow2 *q, struct img_error *err) {
-    struct img_driver_options options = {0};
+    struct img_driver_options options = {
+        .l2_cache = (uint64_t)q->cache.capacity * slice_bytes(q),
+        .refcount_cache = (uint64_t)q->refcounts.capacity * q->refcounts.piece_bytes,
+    };
     unload(q);
-    return qcow2_load(q, &options, err);
+    atomic_store(&q->l1_size, 0); /* the table is gone, and nothing stands for it if it cannot be read again */
+    atomic_store(&q->changed, false);
+    int r = qcow2_load(q, &options, err);
+    if (r < 0) {
+        q->unreadable = true;
+        fail_for_good(q, r, "the repaired image could not be loaded");
+    }
+    return r;
 }
 
 static void init_locks(struct qcow2 *q) {

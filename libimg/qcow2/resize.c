@@ -130,18 +130,21 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
+        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
+    struct img_context *c = context_claim(&image->epochs);
+    pthread_mutex_lock(&q->role);
+    /* under role: another resize may have changed what is compared */
     uint64_t old = atomic_load(&image->size);
     int r = check_allowed(q, size, preallocation, flags, err);
     if (r == 0)
         r = first_change(q, err);
-    if (r < 0 || size == old)
-        return r;
-    struct img_context *c = context_claim(&image->epochs);
-    pthread_mutex_lock(&q->role);
-    gate_close(&image->epochs, true);
-    c->passes_gate = true;
-    r = size > old ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
-    gate_open(&image->epochs, true);
+    if (r == 0 && size != old) {
+        gate_close(&image->epochs, true);
+        c->passes_gate = true;
+        r = size > old ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
+        gate_open(&image->epochs, true);
+    }
     pthread_mutex_unlock(&q->role);
     context_release(&image->epochs, c);
     return r;
