@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "io.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -43,9 +44,14 @@ static int probe(struct storage *file, const struct img_driver **out, struct img
     for (size_t i = 0; i < DRIVERS; i++)
         if (drivers[i]->probe && drivers[i]->probe(head, count)) {
             *out = drivers[i];
-            break;
+            return 0;
         }
-    return 0;
+    const char *foreign = raw_foreign_format(head, count);
+    return foreign ? img_fail(err, -ENOTSUP,
+                              "Could not open '%s': it looks like %s, a format that is not supported; with the format "
+                              "'raw' it is taken as it is",
+                              file->name, foreign)
+                   : 0;
 }
 
 /* "nbd://..." or "json:{...}": a colon in front of any slash. */
@@ -55,6 +61,8 @@ static bool has_protocol(const char *name) {
 }
 
 int name_beside(const char *image_path, const char *name, char **out, struct img_error *err) {
+    if (strncmp(name, "file:", 5) == 0)
+        name += 5;
     if (has_protocol(name))
         return img_fail(err, -ENOTSUP, "'%s' names '%s': only plain paths of local files are followed", image_path,
                         name);

@@ -76,12 +76,12 @@ int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, 
         iov_get(&from, sector + offset, changed);
     else
         memset(sector + offset, 0, changed);
-    r = raw_check_first_sector(sector, there);
-    return r < 0 ? img_fail(err, r,
-                            "writing this first sector would turn '%s', which was probed as raw, into another format: "
-                            "open it as raw explicitly",
-                            image->path)
-                 : 0;
+    const char *foreign = raw_foreign_format(sector, there);
+    return foreign ? img_fail(err, -EPERM,
+                              "writing this first sector would turn '%s', which was probed as raw, into another format "
+                              "(%s): open it as raw explicitly",
+                              image->path, foreign)
+                   : 0;
 }
 
 static bool is_guarded(const struct img *image, uint64_t offset) {

@@ -201,10 +201,10 @@ static int take_known(struct qcow2 *q, struct run *run, uint64_t want, struct im
         int r = claim(q, e.cluster, e.count, &claimed, err);
         if (r < 0)
             return r;
+        if (claimed < e.count) /* the next one is counted by something */
+            alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
         if (!claimed)
             continue;
-        if (claimed < e.count) /* the next one is counted by something; what is behind it is found again by a scan */
-            alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
         *run = (struct run){e.cluster, e.cluster + claimed, run->want, e.zero};
         return 1;
     }
@@ -299,7 +299,7 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uin
     if (run->next < run->end)
         return 0;
     uint64_t want = wanted(q, run, kind, least);
-    for (int round = 0;; round++) {
+    for (bool relieved = false;;) {
         int r = writes_allowed(q, err);
         if (r == 0)
             r = search(q, c, run, kind, want, err);
@@ -314,10 +314,11 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uin
                 return r;
             continue;
         }
-        if (round)
+        if (relieved)
             return img_fail(err, -ENOSPC, "'%s' has no room for more clusters", q->image->path);
         if ((r = round_run(q, err)) < 0) /* what was let go may be free now */
             return r;
+        relieved = true;
     }
 }
 
@@ -371,8 +372,6 @@ static int return_run(struct qcow2 *q, struct run *run, struct img_error *err) {
     struct freed_run held = {run->next, run->end - run->next};
     int r = refcount_release(q, &held, false, err);
     run->next = held.cluster;
-    if (r == 0)
-        *run = (struct run){0};
     return r;
 }
 

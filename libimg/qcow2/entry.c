@@ -7,11 +7,12 @@
  */
 #include "qcow2.h"
 
+#include "../hash.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define ALLOCATED(bitmap) ((uint32_t)(bitmap))
 #define ZEROES(bitmap) ((uint32_t)((bitmap) >> 32))
@@ -71,8 +72,6 @@ void compressed_clusters(const struct qcow2 *q, uint64_t word, uint64_t *first, 
 static const char *compressed_fault(struct qcow2 *q, uint64_t word) {
     if (q->external)
         return "is compressed although the data is in an external file";
-    if (word & QCOW2_COPIED)
-        return "is compressed and has the COPIED flag";
     uint64_t host = qcow2_compressed_offset(word, q->cluster_bits), first, count;
     if (host >= storage_size(q->file))
         return "names compressed data past the end of the file";
@@ -108,9 +107,9 @@ const char *entry_fault(struct qcow2 *q, struct l2_entry e, uint64_t cluster) {
 /* ---- the set of metadata clusters: open addressing, replaced when three quarters full ---- */
 
 struct cluster_set {
-    struct cluster_set *older;   /* readers may still look there; freed with the image */
-    uint64_t mask, used, factor; /* a random odd one: whoever made the image must not choose what collides */
-    _Atomic uint64_t slot[];     /* cluster + 2 */
+    struct cluster_set *older; /* readers may still look there; freed with the image */
+    uint64_t mask, used, factor;
+    _Atomic uint64_t slot[]; /* cluster + 2 */
 };
 enum { SLOT_EMPTY = 0, SLOT_REMOVED = 1 };
 
@@ -121,21 +120,14 @@ static struct cluster_set *set_new(uint64_t slots, struct cluster_set *older) {
         set->older = older;
         if (older)
             set->factor = older->factor;
-        else if (getrandom(&set->factor, sizeof set->factor, 0) != (ssize_t)sizeof set->factor)
-            set->factor = (uintptr_t)set;
-        set->factor |= 1;
+        else
+            set->factor = hash_factor(set);
     }
     return set;
 }
 
-static uint64_t set_hash(const struct cluster_set *set, uint64_t cluster) {
-    cluster *= set->factor;
-    cluster ^= cluster >> 32;
-    return cluster * set->factor >> 32;
-}
-
 static void set_insert(struct cluster_set *set, uint64_t value) {
-    uint64_t i = set_hash(set, value - 2) & set->mask;
+    uint64_t i = hash_number(set->factor, value - 2) & set->mask;
     while (atomic_load_explicit(&set->slot[i], memory_order_relaxed) > SLOT_REMOVED)
         i = (i + 1) & set->mask;
     if (atomic_load_explicit(&set->slot[i], memory_order_relaxed) == SLOT_EMPTY)
@@ -144,7 +136,7 @@ static void set_insert(struct cluster_set *set, uint64_t value) {
 }
 
 static _Atomic uint64_t *set_find(struct cluster_set *set, uint64_t cluster) {
-    for (uint64_t i = set_hash(set, cluster) & set->mask;; i = (i + 1) & set->mask) {
+    for (uint64_t i = hash_number(set->factor, cluster) & set->mask;; i = (i + 1) & set->mask) {
         uint64_t value = atomic_load_explicit(&set->slot[i], memory_order_acquire);
         if (value == SLOT_EMPTY)
             return NULL;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/mman.h>
 
 #define L2_CACHE_DEFAULT (32ull << 20)
@@ -111,6 +112,17 @@ static void set_geometry(struct qcow2 *q) {
     q->codec = h->compression_type == QCOW2_COMPRESSION_ZSTD ? &codec_zstd : &codec_deflate;
 }
 
+/* Beside the image, as a backing file is; QEMU looks in the working directory, which is tried next. */
+static int find_data_file(struct qcow2 *q, struct img_error *err) {
+    const char *name = q->header.data_file;
+    int r = name_beside(q->image->path, name, &q->data_path, err);
+    if (r < 0 || access(q->data_path, F_OK) == 0 || access(name, F_OK) < 0)
+        return r;
+    free(q->data_path);
+    q->data_path = strdup(name);
+    return q->data_path ? 0 : img_fail(err, -ENOMEM, "no memory for the name '%s'", name);
+}
+
 static int open_data_file(struct qcow2 *q, struct img_error *err) {
     q->data = q->file;
     if (!q->external)
@@ -123,7 +135,7 @@ static int open_data_file(struct qcow2 *q, struct img_error *err) {
                         q->image->path, q->header.data_file ? q->header.data_file : "");
     if (!q->header.data_file)
         return img_fail(err, -EINVAL, "'data-file' is required for '%s': its header names none", q->image->path);
-    int r = name_beside(q->image->path, q->header.data_file, &q->data_path, err);
+    int r = find_data_file(q, err);
     if (r == 0)
         r = file_open(q->data_path, q->image->flags, q->image->cache, &q->data, err);
     if (r < 0)

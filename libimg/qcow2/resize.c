@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* resize.c - another virtual size, without a moment at which a power cut loses what was there.
  *
- *   grow    a larger L1 if it is needed (light switch); then everything behind the old end is made to read as zeroes
+ * To grow, a larger L1 if it is needed (light switch); then everything behind the old end is made to read as zeroes
  * (the old tail of the last cluster is zeroed, entries left behind the old end are dropped, a longer backing file is
- *           covered by zero flags), a round, and only then the header with the new size.
- *   shrink  the header with the new size first; then the entries behind it, which nobody sees any more, are dropped
+ * covered by zero flags), a round, and only then the header with the new size.
+ *
+ * To shrink, the header with the new size first; then the entries behind it, which nobody sees any more, are dropped
  * like a discard, and the file is cut. A cut in between leaves the new size and entries behind the end, which a later
  * grow drops.
  *

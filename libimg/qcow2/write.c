@@ -339,11 +339,14 @@ static bool extend_bytes(struct qcow2 *q, struct q2_context *c, uint32_t stored)
 
 /* Takes `stored` bytes. The run's own count of a cluster passes to the data when the run leaves it; only a cluster in
  * which the run stays is counted once more, or left when it cannot be. */
-static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host) {
+static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host, struct img_error *err) {
     struct q2_context *c = q2_context(plan->context);
     if (!extend_bytes(q, c, plan->stored))
         return would_block(plan, NEED_RUN, 0, 1);
     uint64_t next = c->byte_next + plan->stored, last = cluster_index(q, next - 1), count;
+    if (next > 1ull << qcow2_compressed_shift(q->cluster_bits))
+        return img_fail(err, -EFBIG, "'%s' is too long: no entry can name compressed data at host offset %llu",
+                        q->image->path, (unsigned long long)c->byte_next);
     if (in_cluster(q, next)) {
         SCOPED_MUTEX(&q->refcounts.lock);
         if (!refcount_peek(q, last, &count))
@@ -371,7 +374,7 @@ int resolve_compressed(struct qcow2 *q, struct img_plan *plan, struct img_error 
     int r = lock_private_slice(q, plan, &s, err);
     if (r == 0) {
         struct l2_entry e = slice_get(q, s, index);
-        r = resv_find(s, index) ? resv_wait(q, plan, s) : take_bytes(q, plan, &host);
+        r = resv_find(s, index) ? resv_wait(q, plan, s) : take_bytes(q, plan, &host, err);
         if (r == 0) {
             uint64_t first = cluster_index(q, entry_host(e)), count = 1;
             if (e.word & QCOW2_COMPRESSED)
