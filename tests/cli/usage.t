@@ -123,16 +123,11 @@ if [ -w /dev/full ]; then
 fi
 
 # closed standard descriptors: no file that is opened gets their numbers
-img create -q -f qcow2 closed.qcow2 1M
-cp "$top/fixtures/entry-past-end.qcow2" damaged.qcow2
-"$IMG" check -r all damaged.qcow2 >&- 2>closed
-is "$?" 1 "a closed output is an error"
+pattern closed.raw 64
+"$IMG" convert --progress=json -O raw closed.raw copy.raw >&- 2>&-
+is "$?" 0 "convert works without the outputs"
+check "and no message lands in an image that got their numbers" cmp closed.raw copy.raw
+"$IMG" info closed.raw >&- 2>closed
+is "$?" 1 "an output that is closed is an error"
 is "$(cat closed)" "img: Could not write the output" "and is reported"
-check "no message lands in an image that got the number of stdout" qemu-img check -q damaged.qcow2
-cp "$top/fixtures/entry-past-end.qcow2" damaged.qcow2
-"$IMG" check -r all damaged.qcow2 >/dev/null 2>&-
-check "nor of stderr" qemu-img check -q damaged.qcow2
-"$IMG" convert -p -O raw closed.qcow2 closed.raw <&- >/dev/null 2>&-
-is "$?" 0 "convert works without the descriptors that it does not need"
-check "and the copy is the disk" qemu-img compare -q closed.qcow2 closed.raw
 done_testing
