@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define L2_CACHE_DEFAULT (32ull << 20)
 #define REFCOUNT_CACHE_DEFAULT (8ull << 20)
