@@ -123,8 +123,8 @@ if [ -w /dev/full ]; then
 fi
 
 # closed standard descriptors: no file that is opened gets their numbers
-pattern closed.raw 64
-"$IMG" convert --progress=json -O raw closed.raw copy.raw >&- 2>&-
+pattern closed.raw 3072
+"$IMG" convert --progress=json -r 8M -O raw closed.raw copy.raw >&- 2>&-
 is "$?" 0 "convert works without the outputs"
 check "and no message lands in an image that got their numbers" cmp closed.raw copy.raw
 "$IMG" info closed.raw >&- 2>closed
