@@ -6,10 +6,10 @@
  * (err may be NULL). There is no global state, no thread-local error, nothing is printed, no
  * environment variable is read and no signal handler is installed.
  *
- * Threads: any number of threads may read, write, zero, discard, compress, map and flush one open
- * image at once. Concurrent writes of overlapping ranges leave one of the two in each sector, as on
- * a disk. Functions marked "exclusive" take care themselves that nothing else runs beside them and
- * may be called from any thread; img_close must be the last call on its image.
+ * Threads: any number of threads may read, write, zero, discard, compress, map, flush, copy and describe one
+ * open image at once; opening and creating share nothing. Concurrent writes of overlapping ranges leave one of the two
+ * in each sector, as on a disk. Functions marked "exclusive" take care themselves that nothing else runs beside them
+ * and may be called from any thread; img_close must be the last call on its image.
  *
  * Names inside an image (its backing file and data file) are followed only to local regular files
  * and block devices, never to anything with a protocol, and not at all with IMG_OPEN_NO_BACKING.
@@ -79,12 +79,13 @@ IMG_API int img_open(const char *path, const struct img_open_options *options, s
                      struct img_error *err) IMG_WARN_UNUSED;
 
 /* As img_open, on an open descriptor of a regular file or block device, which is duplicated. Names inside
- * the image are relative to the working directory. */
+ * the image are relative to the working directory. The locks belong to the caller's open file description: two
+ * images on one description do not keep each other out, and closing one gives up the locks of both. */
 IMG_API int img_open_fd(int fd, const struct img_open_options *options, struct img **image,
                         struct img_error *err) IMG_WARN_UNUSED;
 
 /* Opens the bytes [offset, offset + length) of an open image as an image of its own. `parent` must stay open
- * longer. It may be written when the parent may. */
+ * longer. It may be written when the parent may; what fails in the parent fails here with its code. */
 IMG_API int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const struct img_open_options *options,
                            struct img **image, struct img_error *err) IMG_WARN_UNUSED;
 
@@ -155,7 +156,8 @@ struct img_extent {
 
 /* Describes the longest uniform range that starts at `offset`, no longer than `length` (> 0, inside the image),
  * merged over neighbouring clusters within a bounded amount of work: the next call may go on with the same kind.
- * With `layer_only` the backing chain is not asked: what the image itself does not hold is not PRESENT. */
+ * With `layer_only` the backing chain is not asked: what the image itself does not hold is not PRESENT. -EINVAL: the
+ * range is not inside the image; -ENOTSUP: it was opened for its metadata only. */
 IMG_API int img_map(struct img *image, uint64_t offset, uint64_t length, bool layer_only, struct img_extent *extent,
                     struct img_error *err) IMG_WARN_UNUSED;
 
@@ -200,6 +202,7 @@ struct img_info {
     const struct img_snapshot_info *snapshots;
     const struct img_bitmap_info *bitmaps;
 };
+/* Any thread; the strings and arrays are shared. */
 IMG_API int img_info(struct img *image, struct img_info *info, struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- making and changing -------------------------------------------------------------------- */
@@ -225,20 +228,32 @@ struct img_create_options {
     const char *backing_format; /* required with backing_file */
     bool backing_unchecked;     /* do not open the backing file; `size` must be given */
     const char *data_file;
+    /* For a caller that shows the new files under their names by itself: existing regular files that are emptied and
+     * written in place of `path` and of the data file. Making them durable and renaming them is then the caller's. All
+     * names are still meant as seen from `path`. */
+    const char *write_to, *data_write_to;
+    int (*interrupted)(void *opaque); /* asked now and then; a non-zero return gives up with -ECANCELED */
+    void *opaque;
 };
 
 /* Makes a new image. It appears under `path` only when it is complete and durable: it is made under a temporary name
  * beside it and renamed over what was there, unless that is in use (-EAGAIN) or a block device, which is written in
- * place. */
+ * place. The backing file may be in use; neither `path` nor the data file may belong to its chain (-EINVAL). */
 IMG_API int img_create(const char *path, const struct img_create_options *options,
                        struct img_error *err) IMG_WARN_UNUSED;
+
+/* Writes another data file's name into a qcow2 image that has one and that nobody has open. The files are not looked
+ * at. Nothing is made durable, and a power cut may leave neither name: it is for an image that is still being made. */
+IMG_API int img_set_data_file(const char *path, const char *data_file, struct img_error *err) IMG_WARN_UNUSED;
 
 enum img_resize_flags {
     IMG_RESIZE_SHRINK = 1 << 0, /* allow the size to fall: what lies behind the new end is lost */
 };
 /* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer.
- * Exclusive. A power cut leaves the old or the new size. -ENOTSUP: the image has internal snapshots that do not
- * record their size (version 2), or bitmaps. */
+ * Exclusive. A power cut leaves the old or the new size; so does an error, but that what shrank may have its new size
+ * although giving the space back failed. -ENOTSUP: the image has internal snapshots that do not record their size
+ * (version 2), or bitmaps; -EINVAL: it would shrink and must not, or flags are unknown; -EFBIG: the format cannot have
+ * that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
 IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                        struct img_error *err) IMG_WARN_UNUSED;
 
@@ -278,8 +293,9 @@ struct img_check_options {
 };
 
 /* Counts every reference of every table and snapshot and compares. Memory is in proportion to the clusters that
- * are referenced. Returns 0 when the check ran, whatever it found. Exclusive; a repair needs IMG_OPEN_WRITE.
- * -ENOTSUP: the format has nothing to check (raw). */
+ * are referenced. Returns 0 when the check ran, whatever it found. Exclusive; a repair needs IMG_OPEN_WRITE (-EACCES).
+ * -ENOTSUP: the format has nothing to check (raw); -EINVAL: flags are unknown. After a repair that could not be read
+ * back the image takes no more requests. */
 IMG_API int img_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
                       struct img_error *err) IMG_WARN_UNUSED;
 
@@ -301,7 +317,8 @@ struct img_copy_options {
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
 /* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB), whatever the sizes. Does not
- * flush. */
+ * flush. Guest bytes of either image that others change meanwhile are copied before or after. -EPERM: it would turn a
+ * target that was probed as raw into another format; -EINVAL: it does not fit; -ENOTSUP: no compression there. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 
