@@ -160,4 +160,22 @@ is "$status" 1 "an image in use is not"
 like "$err" "*Is another process using the image*" "and that is said"
 check "it is as it was" cmp a before
 release
+
+# another process writes to the backing file: the new image takes no part in that
+img create -q -f qcow2 live.qcow2 1M
+hold live.qcow2
+run img create -q -f qcow2 -b live.qcow2 -F qcow2 over.qcow2
+is "$status" 0 "a backing file that another program has open for writing"
+check "is recorded" [ -e over.qcow2 ]
+release
+img create -q -f qcow2 -b over.qcow2 -F qcow2 third.qcow2
+cp live.qcow2 before
+for target in live.qcow2 ./live.qcow2 over.qcow2; do
+    run img create -q -f qcow2 -b third.qcow2 -F qcow2 "$target"
+    is "$status" 1 "a layer of the chain as target is refused ($target)"
+    has "$err" "belongs to the backing chain of the new image" "as such"
+done
+run img create -q -f qcow2 -b third.qcow2 -F qcow2 -o data_file=live.qcow2 new.qcow2
+is "$status" 1 "and as data file"
+check "it is not touched" cmp live.qcow2 before
 done_testing
