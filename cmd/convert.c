@@ -34,7 +34,8 @@ struct convert {
     char *backing_path; /* the target's backing file, as it is reached from here; NULL: none */
 
     struct progress progress;
-    uint64_t base; /* where the source that is being copied begins */
+    uint64_t base;                /* where the source that is being copied begins */
+    uint64_t moved, moved_before; /* bytes of data written; by the sources before this one */
     struct timespec started;
 };
 
@@ -201,13 +202,13 @@ static bool target_is_zero(const struct convert *c) {
 
 /* ---- copying ---------------------------------------------------------------------------------- */
 
-/* Waits until `done` bytes are no more than the rate limit allows. */
-static void throttle(const struct convert *c, uint64_t done) {
+/* Waits until so many bytes are no more than the rate limit allows. */
+static void throttle(const struct convert *c, uint64_t bytes) {
     while (c->args.rate > 0 && !interrupted()) {
         struct timespec now, pause = {.tv_nsec = 50000000};
         clock_gettime(CLOCK_MONOTONIC, &now);
         double seconds = (double)(now.tv_sec - c->started.tv_sec) + (double)(now.tv_nsec - c->started.tv_nsec) / 1e9;
-        if ((double)done <= seconds * (double)c->args.rate)
+        if ((double)bytes <= seconds * (double)c->args.rate)
             return;
         nanosleep(&pause, NULL);
     }
@@ -217,7 +218,13 @@ static int on_progress(void *opaque, uint64_t done, uint64_t total) {
     struct convert *c = opaque;
     (void)total;
     progress_update(&c->progress, c->base + done);
-    throttle(c, c->base + done);
+    return interrupted();
+}
+
+static int on_moved(void *opaque, uint64_t bytes) {
+    struct convert *c = opaque;
+    c->moved = c->moved_before + bytes;
+    throttle(c, c->moved);
     return interrupted();
 }
 
@@ -242,9 +249,11 @@ static int copy_all(struct convert *c, struct img_error *err) {
             .layers = layers,
             .target_offset = c->sources.list[i].start,
             .progress = on_progress,
+            .moved = on_moved,
             .opaque = c,
         };
         c->base = c->sources.list[i].start;
+        c->moved_before = c->moved;
         if (c->sources.list[i].size > 0)
             ret = img_copy(c->sources.list[i].image, c->target, &options, err);
     }

@@ -312,6 +312,8 @@ struct img_copy_options {
         target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
     int (*progress)(void *opaque, uint64_t done, uint64_t total);
+    /* the same, with the bytes of data that were written so far: holes and what the backing file has do not count */
+    int (*moved)(void *opaque, uint64_t bytes);
     void *opaque;
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096

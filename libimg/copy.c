@@ -38,7 +38,7 @@ struct copy {
 
     pthread_mutex_t lock; /* the rest */
     pthread_cond_t moved;
-    uint64_t turn, done;
+    uint64_t turn, done, written;
     int result;
     struct img_error *err;
 };
@@ -59,6 +59,7 @@ struct unit {
     struct img_plan plans[PLANS];
     const uint8_t *from[PLANS];
     unsigned nplans;
+    uint64_t written; /* bytes of it that were no hole */
 };
 
 static void stop(struct copy *c, int result, const struct img_error *e) {
@@ -171,6 +172,7 @@ static int settle(struct copy *c, struct unit *u, struct img_error *e) {
  */
 static int reserve(struct copy *c, struct unit *u, uint64_t offset, uint64_t length, const uint8_t *from,
                    uint32_t stored, struct img_error *e) {
+    u->written += length;
     while (length) {
         if (u->nplans == PLANS) {
             int r = settle(c, u, e);
@@ -290,10 +292,16 @@ static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *
 
 /* ---- workers ---- */
 
-static void report(struct copy *c, uint64_t length) {
+static bool wants_stop(const struct copy *c) {
+    const struct img_copy_options *o = c->options;
+    return (o->progress && o->progress(o->opaque, c->done, c->total)) || (o->moved && o->moved(o->opaque, c->written));
+}
+
+static void report(struct copy *c, const struct unit *u) {
     SCOPED_MUTEX(&c->lock);
-    c->done += length;
-    if (c->options->progress && c->result == 0 && c->options->progress(c->options->opaque, c->done, c->total)) {
+    c->done += u->length;
+    c->written += u->written;
+    if (c->result == 0 && wants_stop(c)) {
         c->result = img_fail(c->err, -ECANCELED, "the copy of '%s' was stopped", c->source->path);
         pthread_cond_broadcast(&c->moved);
     }
@@ -309,6 +317,7 @@ static int reserve_unit(struct copy *c, struct unit *u, struct img_error *e) {
 
 static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     int r = 0;
+    u->written = 0;
     if (u->kind == UNIT_DATA)
         r = img_pread(c->source, u->data, u->length, u->offset, e);
     if (r == 0 && u->kind == UNIT_DATA && c->options->compress)
@@ -342,7 +351,7 @@ static void *worker(void *opaque) {
             if (r < 0)
                 stop(c, r, &e);
             else
-                report(c, u->length);
+                report(c, u);
         }
     if (u) {
         free(u->data);
