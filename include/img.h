@@ -218,6 +218,9 @@ struct img_create_options {
     const char *format; /* "raw" or "qcow2" */
     uint64_t size;      /* virtual size, rounded up to 512; UINT64_MAX: the backing file's */
     enum img_preallocation preallocation;
+    /* wishes to the file system, for all new files; one that cannot does without */
+    bool nocow;                /* no copy-on-write of the host's (btrfs) */
+    uint32_t extent_size_hint; /* bytes; 0: none */
     /* qcow2 only; 0 or NULL is the default in brackets */
     unsigned version;        /* 2 or [3] */
     uint64_t cluster_size;   /* power of two from 512 to 2 MiB [65536] */

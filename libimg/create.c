@@ -85,6 +85,10 @@ static int refuse_layer(struct img *backing, const char *path, struct img_error 
     return 0;
 }
 
+static struct output_options output_options(const struct img_create_options *o, const char *write_to) {
+    return (struct output_options){write_to, o->interrupted, o->opaque, o->nocow, o->extent_size_hint};
+}
+
 /* ---- raw --------------------------------------------------------------------------------------- */
 
 static int check_raw_options(const struct img_create_options *o, struct img_error *err) {
@@ -139,7 +143,7 @@ static int write_raw(struct storage *file, uint64_t size, enum img_preallocation
 }
 
 static int create_raw(const char *path, const struct img_create_options *o, uint64_t size, struct img_error *err) {
-    struct output_options options = {o->write_to, o->interrupted, o->opaque};
+    struct output_options options = output_options(o, o->write_to);
     struct output out;
     int r = output_open(path, &options, &out, err);
     if (r < 0)
@@ -157,7 +161,7 @@ static int create_raw(const char *path, const struct img_create_options *o, uint
 
 static int open_data_file(const char *path, const struct img_create_options *o, struct img *backing,
                           struct output *data, struct img_error *err) {
-    struct output_options options = {o->data_write_to, o->interrupted, o->opaque};
+    struct output_options options = output_options(o, o->data_write_to);
     *data = (struct output){0};
     if (o->data_file == NULL)
         return 0;
@@ -175,7 +179,7 @@ static int open_data_file(const char *path, const struct img_create_options *o, 
 
 static int create_qcow2(const char *path, const struct img_create_options *o, struct img *backing,
                         struct qcow2_layout *layout, struct img_error *err) {
-    struct output_options options = {o->write_to, o->interrupted, o->opaque};
+    struct output_options options = output_options(o, o->write_to);
     struct output out, data;
     int r = open_data_file(path, o, backing, &data, err);
     if (r < 0)

@@ -11,10 +11,13 @@
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -262,6 +265,28 @@ static int create_temporary(struct output *out, const char *path, struct img_err
     return r;
 }
 
+/* Both must be said while the file is empty. A file system that knows nothing of them is no reason to fail. */
+static void express_wishes(const struct output *out) {
+    const struct output_options *o = &out->options;
+    const char *name = out->callers ? o->write_to : out->temporary;
+    struct fsxattr attributes;
+    int flags;
+    if (name == NULL || (!o->nocow && o->extent_size_hint == 0))
+        return;
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (o->nocow && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_NOCOW_FL;
+        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+    if (o->extent_size_hint > 0 && ioctl(fd, FS_IOC_FSGETXATTR, &attributes) == 0) {
+        attributes.fsx_xflags |= FS_XFLAG_EXTSIZE;
+        attributes.fsx_extsize = o->extent_size_hint;
+        (void)ioctl(fd, FS_IOC_FSSETXATTR, &attributes);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
 /* The caller's file. */
 static int open_callers(struct output *out, const char *write_to, struct img_error *err) {
     out->callers = true;
@@ -283,7 +308,7 @@ static int open_own(struct output *out, const char *path, struct img_error *err)
 }
 
 int output_open(const char *path, const struct output_options *options, struct output *out, struct img_error *err) {
-    *out = (struct output){0};
+    *out = (struct output){.options = *options};
     int r = *path == '\0' ? -ENOENT : resolve_links(path, &out->path);
     if (r < 0)
         img_fail_errno(err, r, "Could not create '%s'", path);
@@ -302,10 +327,13 @@ int output_open(const char *path, const struct output_options *options, struct o
 }
 
 int output_begin(struct output *out, struct img_error *err) {
-    if (!out->callers || out->file->fixed_size || storage_size(out->file) == 0)
-        return 0;
-    int r = out->file->ops->truncate(out->file, 0);
-    return r < 0 ? img_fail_errno(err, r, "Could not write '%s'", out->path) : 0;
+    int r = 0;
+    if (out->callers && !out->file->fixed_size && storage_size(out->file) > 0)
+        r = out->file->ops->truncate(out->file, 0);
+    if (r < 0)
+        return img_fail_errno(err, r, "Could not write '%s'", out->path);
+    express_wishes(out);
+    return 0;
 }
 
 void output_abandon(struct output *out) {

@@ -17,6 +17,8 @@ struct output_options {
     const char *write_to;             /* img_create_options.write_to; NULL: none */
     int (*interrupted)(void *opaque); /* asked before each piece of the work: -ECANCELED; NULL: never */
     void *opaque;
+    bool nocow; /* and the next: as in img_create_options */
+    uint32_t extent_size_hint;
 };
 
 struct output {
@@ -26,10 +28,11 @@ struct output {
     char *temporary;     /* NULL: written in place */
     struct storage *old; /* what the rename will replace, locked; NULL: nothing */
     bool callers;        /* who renames it and makes it durable */
+    struct output_options options;
 };
 
 int output_open(const char *path, const struct output_options *options, struct output *out, struct img_error *err);
-/* Empties the file: to be called when nothing can be refused any more. */
+/* Empties the file and tells the file system what is wished: to be called when nothing can be refused any more. */
 int output_begin(struct output *out, struct img_error *err);
 /* Makes the content durable and the name show it. Whatever the result, `out` is closed; on failure before the rename
  * nothing is left. */

@@ -29,6 +29,12 @@ same_creation a -f raw a 100
 same_creation a -f raw -o preallocation=off,size=3M a
 same_creation a -f raw -o preallocation=falloc a 1M
 same_creation a -f raw -o preallocation=full a 1M
+for wish in nocow=on nocow=off extent_size_hint=0 extent_size_hint=64k,nocow=on; do
+    same_creation a -f raw -o $wish a 1M
+    same_creation a -f qcow2 -o $wish a 1M
+done
+run img create -f raw -o extent_size_hint=4G a 1M
+is "$status $err" "1 img: a: Extent size hint is too large" "a hint has 32 bits"
 same_creation a -f qcow2 a 64M
 same_creation a -f qcow2 a 0
 same_creation a -f qcow2 a 100
