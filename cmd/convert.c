@@ -197,7 +197,7 @@ static bool target_is_zero(const struct convert *c) {
         return c->args.target_is_zero;
     if (c->backing_path || c->create.data_file_raw)
         return false;
-    return c->file.temporary || strcmp(c->args.target_format, "raw") != 0;
+    return c->file.empty || strcmp(c->args.target_format, "raw") != 0;
 }
 
 /* ---- copying ---------------------------------------------------------------------------------- */
@@ -288,11 +288,10 @@ static bool show_target(struct convert *c) {
     struct img_error err = {0};
     int ret = 0;
 
-    if (c->data.temporary) {
+    if (c->data.temporary)
         ret = img_set_data_file(target_path(&c->file), c->create.data_file, &err);
-        if (ret == 0)
-            ret = target_commit(&c->data, durable, &err);
-    }
+    if (ret == 0)
+        ret = target_commit(&c->data, durable, &err);
     if (ret == 0)
         ret = target_commit(&c->file, durable, &err);
     return ret == 0 || report_target(c, &err);

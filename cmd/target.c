@@ -97,19 +97,33 @@ static int fail(struct img_error *err, int code, const char *what, const char *p
     return code;
 }
 
-static int make_temporary(struct target *t, struct img_error *err) {
+/* 0, or the errno. */
+static int make_temporary(struct target *t) {
     const char *last = path_last(t->path);
     char *template = text_format("%.*s.%.*s.XXXXXX", (int)(last - t->path), t->path, NAME_PART, last);
     int fd = mkstemp(template);
     if (fd < 0) {
         int code = errno;
         free(template);
-        return fail(err, -code, "Could not create", t->path, strerror(code));
+        return code;
     }
     close(fd);
     t->temporary = template;
     add_pending(template);
     return 0;
+}
+
+/* A folder that takes no new file is no reason to fail where the file is there: the caller has shown that it may be
+ * written, and img_create locks it anew. */
+static int make_file(struct target *t, struct img_error *err) {
+    int code = make_temporary(t);
+    t->empty = true;
+    if (t->exists && (code == EACCES || code == EPERM || code == EROFS)) {
+        img_close(t->guard, NULL);
+        t->guard = NULL;
+        return 0;
+    }
+    return code ? fail(err, -code, "Could not create", t->path, strerror(code)) : 0;
 }
 
 /* Holds the file that will be replaced as a writer holds it; as raw, for it need not be an image. */
@@ -146,7 +160,7 @@ int target_begin(struct target *t, const char *name, struct img_error *err) {
     if (t->exists && !S_ISREG(t->old.st_mode))
         return fail(err, -EINVAL, "Could not create", t->path, "A regular file or a block device is needed");
     int ret = t->exists ? hold_old(t, err) : 0;
-    return ret < 0 ? ret : make_temporary(t, err);
+    return ret < 0 ? ret : make_file(t, err);
 }
 
 int target_begin_data(struct target *t, const struct target *image, const char *name, struct img_error *err) {
@@ -164,7 +178,7 @@ const char *target_path(const struct target *t) {
 }
 
 const char *target_write_to(const struct target *t) {
-    return t->temporary;
+    return t->empty ? target_path(t) : NULL;
 }
 
 /* A name in the same folder is the shorter one, and the room for names in an image is small. */
@@ -223,11 +237,13 @@ static int sync_folder(const char *path) {
 }
 
 int target_commit(struct target *t, bool durable, struct img_error *err) {
-    if (!t->temporary)
+    if (!t->path)
         return 0;
-    int ret = durable ? sync_path(t->temporary, 0) : 0;
+    int ret = durable && t->empty ? sync_path(target_path(t), 0) : 0;
     if (ret < 0)
         return fail(err, ret, "Could not write", t->path, strerror(-ret));
+    if (!t->temporary)
+        return 0;
     if (rename(t->temporary, t->path) < 0)
         return fail(err, -errno, "Could not create", t->path, strerror(errno));
     drop_pending(t->temporary);

@@ -4,8 +4,9 @@
  * A regular file is made under a temporary name beside the wanted one and renamed at the end, with the mode and owner
  * of what it replaces; a symbolic link is followed first. What stands there already is held open with a writer's lock
  * meanwhile: an image in use is refused, and nobody starts to use it before it is replaced. A block device is written
- * in place. img_create does the same by itself, but for one call only: here a file has no name until it is filled, an
- * image and its data file appear together, and a signal leaves nothing.
+ * in place, and so is a file that is there in a folder that takes no new ones. img_create does the same by itself, but
+ * for one call only: here a file has no name until it is filled, an image and its data file appear together, and a
+ * signal leaves nothing.
  *
  * From target_begin() on the signals that end programs only set a flag that long work asks for with interrupted(). The
  * caller cleans up and then calls die_if_interrupted(), so the exit status tells of the signal. A second signal ends
@@ -22,6 +23,7 @@
 struct target {
     char *path;        /* the wanted file, links followed */
     char *temporary;   /* NULL: written in place */
+    bool empty;        /* a file that holds nothing once it has been created, and no device with anything on it */
     struct img *guard; /* what stands there already */
     struct stat old;   /* of it */
     bool exists;
