@@ -149,7 +149,7 @@ static bool create_files(struct convert *c) {
 static bool create_target(struct convert *c) {
     struct img_error err = {0};
 
-    if (sources_include(&c->sources, c->args.target))
+    if (sources_include(&c->sources, path_of(c->args.target)))
         return refuse_source(c, "target");
     if (target_begin(&c->file, c->args.target, &err) < 0 || options_apply(c->options, &c->create, &err) < 0)
         return report_target(c, &err);
@@ -171,7 +171,7 @@ static bool open_target(struct convert *c) {
         return true;
     }
     catch_signals();
-    if (sources_include(&c->sources, a->target))
+    if (sources_include(&c->sources, path_of(a->target)))
         return refuse_source(c, "target");
     c->target = open_image(a->target, &options);
     if (!c->target)
@@ -187,7 +187,7 @@ static bool open_target(struct convert *c) {
         return false;
     }
     if (a->backing_file)
-        c->backing_path = path_beside(a->target, a->backing_file);
+        c->backing_path = path_beside(path_of(a->target), a->backing_file);
     return true;
 }
 

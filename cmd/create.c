@@ -64,7 +64,7 @@ static bool consult_backing(const struct create *c, struct options *options) {
     struct img_error err = {0};
     struct img *image;
 
-    char *path = path_beside(c->file, backing);
+    char *path = path_beside(path_of(c->file), backing);
     if (format && !known_format(format)) {
         report("%s: Unknown driver '%s'", c->file, format);
         fprintf(stderr, "Could not open backing image.\n");
@@ -92,7 +92,7 @@ static bool consult_backing(const struct create *c, struct options *options) {
 /* Settles backing file and size; false after reporting. */
 static bool settle_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file");
-    if (backing && strcmp(backing, c->file) == 0) {
+    if (backing && strcmp(path_of(backing), path_of(c->file)) == 0) {
         report("%s: Error: Trying to create an image with the same filename as the backing file", c->file);
         return false;
     }
@@ -129,7 +129,7 @@ static int make_files(const struct create *c, struct target *file, struct target
     create->write_to = target_write_to(file);
     create->data_write_to = target_write_to(data);
     create->interrupted = ask_interrupted;
-    ret = img_create(c->file, create, err);
+    ret = img_create(path_of(c->file), create, err);
     if (ret < 0)
         return ret;
     target_adopt(data);

@@ -27,7 +27,12 @@ char *path_folder(const char *path) {
     return text_format("%.*s", (int)(last - 1 - path), path);
 }
 
+const char *path_of(const char *argument) {
+    return strncmp(argument, "file:", 5) == 0 ? argument + 5 : argument;
+}
+
 char *path_beside(const char *image, const char *name) {
+    name = path_of(name);
     if (name[0] == '/')
         return text_copy(name);
     return text_format("%.*s%s", (int)(path_last(image) - image), image, name);

@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+/* The path that an argument means: "file:PATH" is PATH, as in qemu-img. Inside `argument`. */
+const char *path_of(const char *argument);
+
 /* How `name`, found inside the image at `image`, is reached from here: beside the image unless it is absolute. */
 char *path_beside(const char *image, const char *name);
 

@@ -147,7 +147,7 @@ static int hold_old(struct target *t, struct img_error *err) {
 int target_begin(struct target *t, const char *name, struct img_error *err) {
     *t = (struct target){0};
     catch_signals();
-    t->path = path_follow_links(name);
+    t->path = path_follow_links(path_of(name));
     if (!t->path)
         return fail(err, -errno, "Could not create", name, strerror(errno));
     t->exists = stat(t->path, &t->old) == 0;
