@@ -360,6 +360,8 @@ int img_resize(struct img *image, uint64_t size, enum img_preallocation prealloc
         return img_fail(err, -EBADF, "'%s' is open for reading only", image->path);
     if (size > INT64_MAX - 511)
         return img_fail(err, -EFBIG, "a size of %llu bytes is too large", (unsigned long long)size);
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
+        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
     if (flags & ~(uint32_t)IMG_RESIZE_SHRINK)
         return img_fail(err, -EINVAL, "resize flags 0x%x are unknown", flags);
     SCOPED_MUTEX(&image->whole);

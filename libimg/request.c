@@ -16,7 +16,7 @@
 
 static int check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
     uint64_t size = atomic_load(&image->size);
-    if (image->flags & IMG_OPEN_INFO)
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
     if (offset > size || length > size - offset)
         return img_fail(err, -EINVAL, "the range of %llu bytes at %llu is not inside '%s', which has %llu bytes",

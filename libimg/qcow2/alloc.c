@@ -322,14 +322,12 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uin
     }
 }
 
-/* Whether the clusters are counted by blocks that exist; if not, *missing is the first that is not. */
-static bool blocks_cover(struct qcow2 *q, uint64_t first, uint64_t count, uint64_t *missing) {
+/* Whether the clusters are counted by blocks that exist. */
+static bool blocks_cover(struct qcow2 *q, uint64_t first, uint64_t count) {
     uint64_t per_block = q->refcounts.per_block;
     for (uint64_t group = first / per_block; group <= (first + count - 1) / per_block; group++)
-        if (!refcount_has_block(q, group * per_block)) {
-            *missing = group * per_block > first ? group * per_block : first;
+        if (!refcount_has_block(q, group * per_block))
             return false;
-        }
     return true;
 }
 
@@ -349,14 +347,13 @@ static int claim_fresh(struct qcow2 *q, uint64_t count, uint64_t *first, uint64_
 int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err) {
     struct allocator *a = &q->alloc;
     for (;;) {
-        uint64_t missing, claimed = 0;
+        uint64_t claimed = 0;
         pthread_mutex_lock(&a->refill);
-        /* a block that is missing is made first; it starts its group, and the clusters behind it are taken then */
-        bool covered = blocks_cover(q, a->fresh, count, &missing);
+        bool covered = blocks_cover(q, a->fresh, count);
         int r = covered ? claim_fresh(q, count, first, &claimed, err) : 0;
         pthread_mutex_unlock(&a->refill);
         if (!covered)
-            r = refcounts_grow(q, missing, err);
+            r = refcounts_cover(q, count, err);
         if (r < 0 || claimed == count)
             return r;
         struct freed_run back = {*first, claimed};

@@ -356,6 +356,8 @@ void refcounts_forget(struct qcow2 *q);
 int refcount_release(struct qcow2 *q, struct freed_run *run, bool punch, struct img_error *err);
 /* Makes a refcount block (and room in the table) for `cluster` of the fresh area. Role held, no write plan open. */
 int refcounts_grow(struct qcow2 *q, uint64_t cluster, struct img_error *err);
+/* Makes the blocks that count the fresh area and `count` clusters that follow there. Role held, no write plan open. */
+int refcounts_cover(struct qcow2 *q, uint64_t count, struct img_error *err);
 uint64_t refcount_get_raw(const void *block, unsigned order, uint64_t index);
 void refcount_put_raw(void *block, unsigned order, uint64_t index, uint64_t count);
 

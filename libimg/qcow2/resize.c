@@ -131,8 +131,6 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
-    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
-        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
     struct img_context *c = context_claim(&image->epochs);
     pthread_mutex_lock(&q->role);
     /* under role: another resize may have changed what is compared */

@@ -135,11 +135,11 @@ static int read_all(struct directory *d, const struct qcow2_header *h, struct qc
         if (r < 0)
             return r;
         names += strlen(out->list[index].id) + strlen(out->list[index].name);
-        if (names > QCOW2_MAX_SNAPSHOT_NAME_BYTES)
+        if (names > QCOW2_MAX_NAME_BYTES)
             return img_fail(err, -EINVAL,
                             "Snapshot table entry %zu: the ids and names up to here take %" PRIu64
                             " bytes, more than %d",
-                            index, names, QCOW2_MAX_SNAPSHOT_NAME_BYTES);
+                            index, names, QCOW2_MAX_NAME_BYTES);
     }
     out->bytes = d->position - d->start;
     struct qcow2_table whole = {"Snapshot table", "snapshots_offset", h->snapshots_offset, out->bytes};

@@ -178,15 +178,15 @@ subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)' "$@"
 }
 
-many_names names.qcow2 128
+many_names names.qcow2 64
 for output in human json; do
     used=$(resident "$IMG" info --output=$output names.qcow2)
     check "the longest names that are allowed take $used MiB to show ($output)" test "$used" -lt 64
 done
-many_names names.qcow2 129
+many_names names.qcow2 65
 run img info names.qcow2
-is "$status $(wc -l <.err)" "1 1" "more than 8 MiB of snapshot names are refused with one line"
-like "$err" "*Snapshot table entry 128: *8454144 bytes, more than 8388608" "which has the entry and both numbers"
+is "$status $(wc -l <.err)" "1 1" "more than 4 MiB of snapshot names are refused with one line"
+like "$err" "*Snapshot table entry 64: *4259840 bytes, more than 4194304" "which has the entry and both numbers"
 : >empty
 run img info -f qcow2 empty
 is "$status" 1 "an empty file is no qcow2 image"

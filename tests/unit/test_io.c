@@ -368,6 +368,32 @@ static void test_compressed_rules(void **state) {
     close_image(image);
 }
 
+/* ---- long tables ---------- */
+
+/* An L1 table longer than what one refcount block counts: with such clusters every group begins with its own block. */
+static void test_l1_longer_than_a_group(void **state) {
+    (void)state;
+    static const struct {
+        const char *options;
+        uint64_t size;
+    } cases[] = {{"cluster_size=512,refcount_bits=64", 8ull << 30},
+                 {"cluster_size=512", 8ull << 30},
+                 {"cluster_size=1k,refcount_bits=1", 64ull << 30},
+                 {"cluster_size=4k,refcount_bits=64", 256ull << 30}};
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sh("rm -f image; qemu-img create -q -f qcow2 -o %s image 1M", cases[i].options);
+        struct img *image = open_flags("image", IMG_OPEN_WRITE);
+        write_fill(image, 0, 3000, 1);
+        assert_int_equal(img_resize(image, cases[i].size, IMG_PREALLOCATION_OFF, 0, &err), 0);
+        write_fill(image, cases[i].size - 4096, 4096, 2);
+        assert_int_equal(img_resize(image, 2 * cases[i].size, IMG_PREALLOCATION_OFF, 0, &err), 0);
+        expect_fill(image, 0, 3000, 1);
+        expect_fill(image, cases[i].size - 4096, 4096, 2);
+        close_image(image);
+        sh("qemu-img check -q image && test $(stat -c %%s image) -lt 64000000");
+    }
+}
+
 /* ---- drain ---------- */
 
 enum { WRITERS = 3 };
@@ -437,6 +463,7 @@ int main(void) {
         IO(test_copies_into_probed_raw),
         IO(test_odd_raw_file),
         IO(test_compressed_rules),
+        IO(test_l1_longer_than_a_group),
         IO(test_drain),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);

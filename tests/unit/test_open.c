@@ -104,6 +104,14 @@ static void test_no_data_without_a_whole_open(void **state) {
         free(old);
         free(now);
     }
+    sh("truncate -s 1M image");
+    for (unsigned k = 0; k < 3; k++) {
+        struct img_open_options options = {.flags = ways[k] | IMG_OPEN_WRITE, .format = "raw"};
+        struct img *image;
+        assert_int_equal(img_open("image", &options, &image, &err), 0);
+        assert_gives_and_takes_nothing(image, "a raw image");
+    }
+    sh("test $(stat -c %%s image) = 1048576");
 }
 
 /* ---- files that are only read ---------- */
