@@ -47,6 +47,10 @@ static bool check_options(const struct convert *c) {
     const char *backing = options_get(c->options, "backing_file");
     const char *preallocation = options_get(c->options, "preallocation");
 
+    if (backing && !*path_of(backing)) {
+        report("%s: Expected backing file name, got empty string", a->target);
+        return false;
+    }
     if (backing && c->sources.count > 1) {
         report("Having a backing file for the target makes no sense when concatenating multiple input images");
         return false;

@@ -92,6 +92,10 @@ static bool consult_backing(const struct create *c, struct options *options) {
 /* Settles backing file and size; false after reporting. */
 static bool settle_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file");
+    if (backing && !*path_of(backing)) {
+        report("%s: Expected backing file name, got empty string", c->file);
+        return false;
+    }
     if (backing && strcmp(path_of(backing), path_of(c->file)) == 0) {
         report("%s: Error: Trying to create an image with the same filename as the backing file", c->file);
         return false;
@@ -162,7 +166,7 @@ static int create_image(const struct create *c, struct options *options) {
         report_image_error(&err, "%s", c->file);
         return EXIT_FAILURE;
     }
-    return c->common.output == OUTPUT_JSON ? describe_result(c->file, c->format) : EXIT_SUCCESS;
+    return c->common.output == OUTPUT_JSON && !c->common.quiet ? describe_result(c->file, c->format) : EXIT_SUCCESS;
 }
 
 /* False after reporting. */

@@ -184,4 +184,18 @@ done
 run img create -q -f qcow2 -b third.qcow2 -F qcow2 -o data_file=live.qcow2 new.qcow2
 is "$status" 1 "and as data file"
 check "it is not touched" cmp live.qcow2 before
+
+# small things
+same_creation a -f raw a ' 1M'
+same_creation a -f raw -o 'size= 1M' a
+for backing in '-b ""' '-b "" -F qcow2' '-o backing_file='; do
+    run sh -c "\"\$0\" create -f qcow2 $backing a 1M" "$IMG"
+    is "$status $err" "1 img: a: Expected backing file name, got empty string" "no name in $backing"
+done
+run img create -q --output=json -f qcow2 a 1M
+is "$status $out" "0 " "-q silences the JSON as well"
+img create -q -f qcow2 -o data_file=gone a 1M
+rm gone
+run img map a
+is "$err" "img: Could not open 'a': Could not open 'gone': No such file or directory" "what is wrong is named once"
 done_testing
