@@ -25,9 +25,9 @@ struct img {
     enum img_cache cache;
     bool writable;
     bool probed_raw;              /* raw by probing: must not become another format */
+    pthread_mutex_t whole;        /* one call at a time that acts on the image as a whole: resize, check */
     pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
     bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
-    unsigned depth;               /* layers below */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
 };
@@ -47,8 +47,6 @@ struct img_driver {
      * *backing_format (malloc'ed, NULL: none; the caller opens it). Cleans up after itself when it fails. */
     int (*open)(struct img *, const struct img_driver_options *, char **backing, char **backing_format,
                 struct img_error *);
-    /* After the chain is open: the dirty bit's repair. May be NULL. */
-    int (*opened)(struct img *, struct img_error *);
     /* Makes all durable and gives back what was reserved; no request runs. Called once before `close`, for a writable
      * image. */
     int (*finish)(struct img *, struct img_error *);

@@ -240,4 +240,15 @@ LIST
 check "nothing was left by all this" test ! -e t
 run img convert -B nosuch -F qcow2 -O qcow2 a.qcow2 t
 like "$status$err" "1*'nosuch'*No such file or directory*" "a backing file that is not there"
+
+# the rate limit is for data
+truncate -s 64G holes.raw
+pattern part 64
+dd if=part of=holes.raw bs=64K seek=1000 conv=notrunc status=none
+run timeout 20 "$IMG" convert -r 64k -O qcow2 holes.raw holes.qcow2
+is "$status" 0 "a rate limit does not slow holes down"
+pattern data 2048
+started=$(date +%s%N)
+run img convert -r 2M -O qcow2 data data.qcow2
+check "but data" [ $(($(date +%s%N) - started)) -ge 900000000 ]
 done_testing
