@@ -161,11 +161,13 @@ void report_image_error(const struct img_error *err, const char *format, ...) {
 }
 
 /* "Could not open 'PATH': REASON", with the system's reason: is it the host's file that could not be opened, and not
- * what is in it, or what that names, that is wrong? */
+ * what is in it, or what that names, that is wrong? PATH may stand there with other characters for its controls. */
 static bool is_file_error(const struct img_error *err, const char *path) {
-    char *whole = text_format("Could not open '%s': %s", path, strerror(-err->code));
-    bool same = strcmp(err->text, whole) == 0;
-    free(whole);
+    char *start = text_format("Could not open '%s", path), *end = text_format("': %s", strerror(-err->code));
+    size_t at = strlen(start);
+    bool same = strlen(err->text) == at + strlen(end) && strcmp(err->text + at, end) == 0;
+    free(start);
+    free(end);
     return same;
 }
 

@@ -118,6 +118,14 @@ const struct scenario scenarios_metadata[] = {
         .far_length = 16 << 10,
     },
     {
+        .name = "l1-growth-over-refcount-blocks", /* a group of 64 clusters, and an L1 of 32 in several steps */
+        .prepare = CREATE "-o cluster_size=512,refcount_bits=64 image.qcow2 64k",
+        .run = run_l1_growth,
+        .watch = 64 << 10,
+        .far = 64 * MIB - (16 << 10),
+        .far_length = 16 << 10,
+    },
+    {
         .name = "l1-growth-version-2",
         .prepare = CREATE "-o cluster_size=512,compat=0.10 image.qcow2 64k",
         .run = run_l1_growth,
