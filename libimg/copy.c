@@ -423,7 +423,7 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
-    bool guarded = r == 0 && target->probed_raw && c.base < RAW_GUARDED;
+    bool guarded = r == 0 && io_is_guarded(target, c.base);
     if (guarded) {
         pthread_mutex_lock(&target->first_sector);
         if ((r = guard_target(&c, err)) < 0)

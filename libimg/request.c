@@ -84,7 +84,7 @@ int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, 
                    : 0;
 }
 
-static bool is_guarded(const struct img *image, uint64_t offset) {
+bool io_is_guarded(const struct img *image, uint64_t offset) {
     return image->probed_raw && offset < RAW_GUARDED;
 }
 
@@ -103,7 +103,7 @@ int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t o
         r = check_range(image, offset, count, true, err);
     if (r < 0 || !count)
         return r;
-    if (!is_guarded(image, offset))
+    if (!io_is_guarded(image, offset))
         return write_vector(image, iov, niov, count, offset, err);
     SCOPED_MUTEX(&image->first_sector);
     r = io_guard_first_sector(image, iov, niov, count, offset, err);
@@ -176,7 +176,7 @@ int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32
         r = img_fail(err, -EINVAL, "zero flags 0x%x are unknown", flags);
     if (r < 0 || !length)
         return r;
-    if (!is_guarded(image, offset))
+    if (!io_is_guarded(image, offset))
         return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
     SCOPED_MUTEX(&image->first_sector);
     r = io_guard_first_sector(image, NULL, 0, length, offset, err);
