@@ -24,7 +24,7 @@ CFLAGS_fuzz := $(SANITIZE) -fsanitize=fuzzer-no-link,address,undefined
 CFLAGS_debug := -O1 -g -DIMG_DEBUG
 FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSION)"' -pthread -Iinclude $(WARN) \
         $(if $(FLAVOUR),$(CFLAGS_$(FLAVOUR)),$(CFLAGS)) $(CPPFLAGS)
-LIBS := -lzstd -lz -pthread
+LIBS := -lzstd -lz -luring -pthread
 TOOL_LIBS := -ljansson
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))

@@ -132,6 +132,82 @@ IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, str
 IMG_API int img_drain(struct img *image, struct img_error *err);
 IMG_API void img_resume(struct img *image);
 
+/* ---- queues: many requests at once ------------------------------------------------------------ */
+
+/* A queue takes requests without waiting for them and tells when each is done. It belongs to one thread at a time; an
+ * image may have up to IMG_QUEUES_MAX of them, beside any number of ordinary calls from other threads. Requests move
+ * only while their thread is in a call of their queue: between submitting and reaping it must not wait for anything
+ * that could wait for them, an ordinary write to the same cluster or img_drain among that. Requests under way at once
+ * have no order among themselves. */
+struct img_queue;
+
+#define IMG_QUEUES_MAX 48
+
+enum img_queue_flags {
+    IMG_QUEUE_THREADS = 1 << 0, /* use threads even where the kernel offers io_uring */
+};
+
+struct img_queue_options {
+    unsigned depth; /* requests at once, up to 4096; 0: 128 */
+    uint32_t flags; /* enum img_queue_flags */
+};
+
+/* `options` may be NULL. The image must stay open longer. -EBUSY: there are IMG_QUEUES_MAX. */
+IMG_API int img_queue_create(struct img *image, const struct img_queue_options *options, struct img_queue **queue,
+                             struct img_error *err) IMG_WARN_UNUSED;
+/* Waits for the requests under way, drops what was not reaped and frees the queue. NULL is allowed. */
+IMG_API void img_queue_destroy(struct img_queue *queue);
+/* Does it use io_uring? */
+IMG_API bool img_queue_has_ring(const struct img_queue *queue);
+
+enum img_io_op {
+    IMG_IO_READ,
+    IMG_IO_WRITE,
+    IMG_IO_ZERO,    /* img_write_zeroes */
+    IMG_IO_DISCARD, /* img_discard */
+    IMG_IO_FLUSH,   /* img_flush: covers what was reaped before it was submitted, from any queue */
+};
+
+struct img_io {
+    enum img_io_op op;
+    uint32_t flags;          /* IMG_IO_ZERO: enum img_zero_flags */
+    const struct iovec *iov; /* READ, WRITE; array and buffers stay the caller's and must stand until it is reaped */
+    int niov;
+    uint64_t offset;
+    uint64_t length; /* ZERO, DISCARD */
+    uint64_t cookie; /* comes back */
+};
+
+struct img_completion {
+    uint64_t cookie;
+    int result; /* 0 or -errno; for a watched descriptor its poll events */
+};
+
+/* Takes up to `n` requests and starts them. Returns how many it took: fewer when `depth` are under way or wait to be
+ * reaped. What is wrong with a request is told by its completion. */
+IMG_API unsigned img_queue_submit(struct img_queue *queue, const struct img_io *ios, unsigned n);
+/* Up to `max` completions, without waiting. */
+IMG_API unsigned img_queue_reap(struct img_queue *queue, struct img_completion *completions, unsigned max);
+/* Sleeps until there is something to reap, or for `timeout_ms` (-1: for ever). 0, -ETIME, or -errno. */
+IMG_API int img_queue_wait(struct img_queue *queue, int timeout_ms);
+/* A descriptor that polls readable when img_queue_reap has something to do. What img_queue_submit completes at once does
+ * not show there: reap first, then poll. */
+IMG_API int img_queue_fd(const struct img_queue *queue);
+/* The sentence of the last request that failed; owned by the queue. */
+IMG_API const struct img_error *img_queue_error(const struct img_queue *queue);
+
+/* img_queue_wait also wakes when `fd` is readable, and img_queue_reap then gives `cookie`. Level-triggered: what is not
+ * read shows again. Up to 64 descriptors. -ENOSPC: there are as many; -EEXIST: `fd` is watched. */
+IMG_API int img_queue_watch(struct img_queue *queue, int fd, uint64_t cookie);
+/* -ENOENT: it is not watched. Nothing more comes of it. */
+IMG_API int img_queue_unwatch(struct img_queue *queue, int fd);
+
+/* 0: the request with this cookie had not begun, or waited for another, and completes with -ECANCELED. -EALREADY: it is
+ * being moved and completes by itself. -ENOENT: there is none. */
+IMG_API int img_queue_cancel(struct img_queue *queue, uint64_t cookie);
+/* Sleeps until nothing is under way: all is to be reaped. */
+IMG_API void img_queue_drain(struct img_queue *queue);
+
 /* ---- what is where ------------------------------------------------------------------------- */
 
 enum img_extent_flags {

@@ -186,6 +186,22 @@ void gate_open(struct img_epochs *e, bool all) {
     e->closers[all]--;
     set_gate(e);
     pthread_cond_broadcast(&e->opened);
+    for (struct img_waiter *l = e->listeners; l; l = l->next)
+        l->wake(l);
+}
+
+void gate_listen(struct img_epochs *e, struct img_waiter *listener) {
+    SCOPED_MUTEX(&e->lock);
+    listener->next = e->listeners;
+    e->listeners = listener;
+}
+
+void gate_leave(struct img_epochs *e, struct img_waiter *listener) {
+    SCOPED_MUTEX(&e->lock);
+    struct img_waiter **at = &e->listeners;
+    while (*at != listener)
+        at = &(*at)->next;
+    *at = listener->next;
 }
 
 /* ---- epochs ---- */

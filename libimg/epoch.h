@@ -42,12 +42,13 @@ struct img_epochs {
     _Atomic uint64_t now; /* starts at 1 */
     struct img_context contexts[IMG_CONTEXTS];
 
-    atomic_uint gate;       /* 0 open, GATE_WRITES or GATE_ALL */
-    pthread_mutex_t lock;   /* for sleepers and the counts of closers */
-    pthread_cond_t opened;  /* the gate was opened, or a context became free */
-    pthread_cond_t drained; /* a context closed its last plan of a kind under a closed gate */
-    unsigned closers[2];    /* of GATE_WRITES and of GATE_ALL */
-    atomic_uint wanted;     /* threads that sleep for a context */
+    atomic_uint gate;             /* 0 open, GATE_WRITES or GATE_ALL */
+    pthread_mutex_t lock;         /* for sleepers and the counts of closers */
+    pthread_cond_t opened;        /* the gate was opened, or a context became free */
+    pthread_cond_t drained;       /* a context closed its last plan of a kind under a closed gate */
+    unsigned closers[2];          /* of GATE_WRITES and of GATE_ALL */
+    atomic_uint wanted;           /* threads that sleep for a context */
+    struct img_waiter *listeners; /* woken each time the gate opens further, until they leave */
 };
 
 enum { GATE_OPEN = 0, GATE_WRITES = 1, GATE_ALL = 2 };
@@ -73,6 +74,10 @@ void gate_wait(struct img_epochs *e, bool writes);
  */
 void gate_close(struct img_epochs *e, bool all);
 void gate_open(struct img_epochs *e, bool all);
+
+/* Who cannot sleep at the gate listens instead: `wake` is called, with a lock held, each time it opens. */
+void gate_listen(struct img_epochs *e, struct img_waiter *listener);
+void gate_leave(struct img_epochs *e, struct img_waiter *listener);
 
 /* Advances the epoch and returns the one that ended: what is stamped with it is free once epoch_passed. */
 uint64_t epoch_advance(struct img_epochs *e);

@@ -17,11 +17,13 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -44,6 +46,20 @@ static uint64_t file_size(struct storage *s) {
 static uint64_t file_allocated(struct storage *s) {
     struct stat st;
     return fstat(file_of(s)->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+static bool file_descriptor(struct storage *s, struct storage_descriptor *d) {
+    struct file *f = file_of(s);
+    *d = (struct storage_descriptor){.fd = f->fd,
+                                     .in_memory = f->in_memory,
+                                     .direct = f->direct,
+                                     .memory_align = f->memory_align,
+                                     .block = f->block};
+    return true;
+}
+
+static void file_wrote(struct storage *s, uint64_t end) {
+    file_raise_length(file_of(s), end);
 }
 
 static void file_close(struct storage *s) {
@@ -69,6 +85,8 @@ static const struct storage_ops buffered_ops = {
     .extent = file_extent,
     .size = file_size,
     .allocated = file_allocated,
+    .descriptor = file_descriptor,
+    .wrote = file_wrote,
     .close = file_close,
 };
 
@@ -83,6 +101,8 @@ static const struct storage_ops direct_ops = {
     .extent = file_extent,
     .size = file_size,
     .allocated = file_allocated,
+    .descriptor = file_descriptor,
+    .wrote = file_wrote,
     .close = file_close,
 };
 
@@ -184,6 +204,8 @@ static int settle(struct file *f, enum img_cache cache, struct img_error *err) {
     f->block_device = f->base.fixed_size = S_ISBLK(st.st_mode);
     f->base.device_id = f->block_device ? st.st_rdev : st.st_dev;
     f->base.inode = f->block_device ? 0 : st.st_ino;
+    struct statfs fs;
+    f->in_memory = !f->block_device && fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
     r = lock_take(f->fd, f->lock, f->base.name, err);
     if (r < 0) {
         f->lock = LOCK_MODE_NONE; /* nothing is held */

@@ -17,6 +17,7 @@ struct file {
     int fd;
     bool duplicated; /* the caller's open file description: others may have it open after we close */
     bool block_device;
+    bool in_memory; /* on tmpfs */
     bool sync; /* flush reaches the disk; false: IMG_CACHE_UNSAFE */
     enum lock_mode lock;
 

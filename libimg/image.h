@@ -39,6 +39,12 @@ struct img_driver_options {
     uint64_t raw_offset, raw_length; /* raw: a part of the file; length UINT64_MAX: all */
 };
 
+enum img_park {
+    IMG_PARK_PARKED, /* the waiter will be woken when it is worth trying again */
+    IMG_PARK_RETRY,  /* try again at once, after others had their turn */
+    IMG_PARK_WORK,   /* it takes a call of `ready`, in a thread that may block */
+};
+
 struct img_driver {
     const char *name;
     /* Says from the first bytes of the file whether it is this format. */
@@ -63,9 +69,13 @@ struct img_driver {
     /* Satisfies a need; may block; no plan of the caller is open. */
     int (*ready)(struct img *, struct img_context *, const struct img_need *, struct img_error *);
 
+    /* The same for one who must not block. May be NULL as `ready` may. */
+    enum img_park (*park)(struct img *, const struct img_need *, struct img_waiter *);
+
     int (*flush)(struct img *, struct img_error *);
-    /* After a write, with no plan of the caller open: may do work now that a later request would wait for. May be NULL.
-     */
+    /* After a write, with no plan of the caller open: may do work now that a later request would wait for. `strained`
+     * tells whether there is any, and does not block. Both may be NULL. */
+    bool (*strained)(struct img *);
     void (*relieve)(struct img *);
     /* One extent of this layer alone; PRESENT clear: ask below. May block. */
     int (*map)(struct img *, uint64_t offset, uint64_t length, struct img_extent *, struct img_error *);

@@ -70,6 +70,7 @@ struct img_need {
     uint32_t ticket; /* for a wait on another request: the wait queue's sequence number */
     uint64_t index;
     uint64_t count;
+    struct img_context *context; /* whose plan it was: what is its own (a run of clusters) is filled up for it */
 };
 
 #define IMG_PLAN_STEPS 8

@@ -5,6 +5,7 @@
  * A range is checked once, here; drivers and executor rely on it. A context is claimed for the length of a call. In the
  * write-through modes a call ends with a flush.
  */
+#include "request.h"
 #include "error.h"
 #include "io.h"
 #include "raw.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
+int request_check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
     uint64_t size = atomic_load(&image->size);
     if (image->flags & IMG_OPEN_INFO)
         return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
@@ -26,7 +27,7 @@ static int check_range(struct img *image, uint64_t offset, uint64_t length, bool
     return 0;
 }
 
-static bool writes_through(const struct img *image) {
+bool request_writes_through(const struct img *image) {
     return image->cache == IMG_CACHE_WRITETHROUGH || image->cache == IMG_CACHE_DIRECTSYNC;
 }
 
@@ -35,10 +36,10 @@ static int finish_write(struct img *image, struct img_context *c, int r, struct 
     context_release(&image->epochs, c);
     if (image->driver->relieve)
         image->driver->relieve(image);
-    return r == 0 && writes_through(image) ? img_flush(image, err) : r;
+    return r == 0 && request_writes_through(image) ? img_flush(image, err) : r;
 }
 
-static int sized(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
+int request_size(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
     if (niov < 0 || niov > IOV_MAX)
         return img_fail(err, -EINVAL, "%d buffers are more than IOV_MAX (%d)", niov, IOV_MAX);
     *count = iov_size(iov, niov);
@@ -49,9 +50,9 @@ static int sized(struct img *image, const struct iovec *iov, int niov, uint64_t 
 
 int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
     uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
+    int r = request_size(image, iov, niov, &count, err);
     if (r == 0)
-        r = check_range(image, offset, count, false, err);
+        r = request_check_range(image, offset, count, false, err);
     if (r < 0 || !count)
         return r;
     struct iov_cursor to = iov_begin(iov, niov);
@@ -84,7 +85,7 @@ static int guard_first_sector(struct img *image, const struct iovec *iov, int ni
                  : 0;
 }
 
-static bool is_guarded(const struct img *image, uint64_t offset) {
+bool request_is_guarded(const struct img *image, uint64_t offset) {
     return image->probed_raw && offset < RAW_GUARDED;
 }
 
@@ -98,12 +99,12 @@ static int write_vector(struct img *image, const struct iovec *iov, int niov, ui
 
 int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
     uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
+    int r = request_size(image, iov, niov, &count, err);
     if (r == 0)
-        r = check_range(image, offset, count, true, err);
+        r = request_check_range(image, offset, count, true, err);
     if (r < 0 || !count)
         return r;
-    if (!is_guarded(image, offset))
+    if (!request_is_guarded(image, offset))
         return write_vector(image, iov, niov, count, offset, err);
     SCOPED_MUTEX(&image->first_sector);
     r = guard_first_sector(image, iov, niov, count, offset, err);
@@ -140,7 +141,7 @@ static int write_compressed_cluster(struct img *image, struct img_context *c, co
 
 int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     uint64_t cluster = image->driver->cluster_size ? image->driver->cluster_size(image) : 0;
-    int r = check_range(image, offset, count, true, err);
+    int r = request_check_range(image, offset, count, true, err);
     if (r < 0)
         return r;
     if (!image->driver->compress || !cluster)
@@ -171,10 +172,10 @@ static int clear_range(struct img *image, enum img_op op, bool may_unmap, uint64
 
 int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags, struct img_error *err) {
     bool may_unmap = flags & IMG_ZERO_MAY_UNMAP;
-    int r = check_range(image, offset, length, true, err);
+    int r = request_check_range(image, offset, length, true, err);
     if (r < 0 || !length)
         return r;
-    if (!is_guarded(image, offset))
+    if (!request_is_guarded(image, offset))
         return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
     SCOPED_MUTEX(&image->first_sector);
     r = guard_first_sector(image, NULL, 0, length, offset, err);
@@ -182,7 +183,7 @@ int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32
 }
 
 int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) {
-    int r = check_range(image, offset, length, true, err);
+    int r = request_check_range(image, offset, length, true, err);
     return r < 0 || !length ? r : clear_range(image, IMG_OP_DISCARD, true, offset, length, err);
 }
 

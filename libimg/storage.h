@@ -26,6 +26,16 @@ struct storage_extent {
     bool zero;       /* a hole: reads as zeroes and takes no space */
 };
 
+/* How an executor may do the I/O of a storage itself: preadv and pwritev on `fd`, at the storage's own offsets, of which
+ * a read that ends early has met the end (zeroes follow). */
+struct storage_descriptor {
+    int fd;
+    bool in_memory;      /* tmpfs: no call ever waits */
+    bool direct;         /* O_DIRECT: only whole blocks can go this way, and only reads */
+    size_t memory_align; /* direct: of buffers */
+    size_t block;        /* direct: of offsets and lengths */
+};
+
 struct storage_ops {
     int (*read)(struct storage *, const struct iovec *, int niov, uint64_t offset);
     int (*write)(struct storage *, const struct iovec *, int niov, uint64_t offset);
@@ -45,6 +55,10 @@ struct storage_ops {
     int (*extent)(struct storage *, uint64_t offset, uint64_t length, struct storage_extent *);
     uint64_t (*size)(struct storage *);
     uint64_t (*allocated)(struct storage *); /* bytes of host space in use */
+    /* False, or NULL: there is no descriptor that would do. */
+    bool (*descriptor)(struct storage *, struct storage_descriptor *);
+    /* Bytes up to `end` were written through the descriptor. */
+    void (*wrote)(struct storage *, uint64_t end);
     void (*close)(struct storage *);
 };
 

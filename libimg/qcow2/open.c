@@ -339,7 +339,7 @@ int qcow2_ready(struct img *image, struct img_context *c, const struct img_need 
     case NEED_TABLE:
         return table_make_private(q, c, need->index, err);
     case NEED_RUN:
-        return alloc_refill(q, c, RUN_DATA, need->count, err);
+        return alloc_refill(q, c, &q2_context(need->context)->data, RUN_DATA, need->count, err);
     case NEED_COUNT:
         return load_count(q, c, need->index, err);
     case NEED_RESV:
@@ -351,6 +351,14 @@ int qcow2_ready(struct img *image, struct img_context *c, const struct img_need 
         return mark_corrupt(q, err);
     }
     return 0;
+}
+
+enum img_park qcow2_park(struct img *image, const struct img_need *need, struct img_waiter *waiter) {
+    if (need->kind == NEED_NOTHING)
+        return IMG_PARK_RETRY;
+    if (need->kind != NEED_RESV)
+        return IMG_PARK_WORK;
+    return resv_park(qcow2_of(image), need->index, need->ticket, waiter) ? IMG_PARK_PARKED : IMG_PARK_RETRY;
 }
 
 static bool qcow2_probe(const uint8_t *head, size_t count) {
@@ -381,7 +389,9 @@ const struct img_driver qcow2_driver = {
     .commit = qcow2_commit,
     .abort = qcow2_abort,
     .ready = qcow2_ready,
+    .park = qcow2_park,
     .flush = qcow2_flush,
+    .strained = qcow2_strained,
     .relieve = qcow2_relieve,
     .map = qcow2_map,
     .info = qcow2_info,

@@ -62,11 +62,25 @@ void resv_sleep(struct qcow2 *q, uint64_t number, uint32_t ticket) {
         pthread_cond_wait(&w->moved, &w->lock);
 }
 
-static void wake(struct qcow2 *q, uint64_t number) {
+bool resv_park(struct qcow2 *q, uint64_t number, uint32_t ticket, struct img_waiter *waiter) {
     struct wait_queue *w = &q->wait[number % WAIT_QUEUES];
     SCOPED_MUTEX(&w->lock);
+    if (atomic_load(&w->sequence) != ticket)
+        return false;
+    waiter->next = w->parked;
+    w->parked = waiter;
+    return true;
+}
+
+static void wake(struct qcow2 *q, uint64_t number) {
+    struct wait_queue *w = &q->wait[number % WAIT_QUEUES];
+    pthread_mutex_lock(&w->lock);
     atomic_fetch_add(&w->sequence, 1);
+    struct img_waiter *parked = w->parked;
+    w->parked = NULL;
     pthread_cond_broadcast(&w->moved);
+    pthread_mutex_unlock(&w->lock);
+    waiters_wake(parked);
 }
 
 /* ---- how one cluster is written ---- */
@@ -189,9 +203,7 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
     if (in_place) {
         host = cluster_index(q, entry_host(first));
     } else if (!q->external) {
-        struct run *run = &q2_context(plan->context)->data;
-        zero = run->zero;
-        n = run_take(run, n, &host);
+        n = run_take(&q2_context(plan->context)->data, n, &host, &zero);
         if (!n)
             return would_block(plan, NEED_RUN, 0, most);
     }
@@ -315,7 +327,8 @@ static void give_back(struct qcow2 *q, uint64_t cluster, uint64_t count) {
 static bool extend_bytes(struct qcow2 *q, struct q2_context *c, uint32_t stored) {
     while (c->byte_end - c->byte_next < stored) {
         uint64_t cluster;
-        if (!run_take(&c->data, 1, &cluster))
+        bool zero;
+        if (!run_take(&c->data, 1, &cluster, &zero))
             return false;
         if (cluster << q->cluster_bits != c->byte_end) {
             /* the run held one count for the cluster it leaves half used */
