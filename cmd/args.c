@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "names.h"
 #include "report.h"
 
 int next_option(const struct command *command, int argc, char **argv) {
@@ -99,7 +100,7 @@ struct img *open_image(const char *path, const struct img_open_options *options)
         report("Could not open '%s': force-share=on can only be used with read-only images", path);
         return NULL;
     }
-    if (img_open(path, options, &image, &err) < 0) {
+    if (img_open(path_of(path), options, &image, &err) < 0) {
         report_open_error(&err, path);
         return NULL;
     }

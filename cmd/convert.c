@@ -3,7 +3,8 @@
  *
  * The order of things: read the command line (convert_args.c), open the sources, settle what the target will be, begin
  * it under a temporary name, copy, close it, and only then give it its name. Whatever fails, and a signal, leaves no
- * trace; a target that is not new (-n) or a block device is written in place.
+ * trace; a target that is not new (-n) or a block device is written in place. The target's data file goes the same way:
+ * the image names the temporary file until both are complete, and gets its name last.
  */
 #include "convert.h"
 
@@ -28,13 +29,13 @@ struct convert {
     struct sources sources;
     struct options *options;          /* NULL with -n */
     struct img_create_options create; /* of the new target */
-    struct target file;
+    struct target file, data;         /* `data`: its data file, zeroes when it has none */
     struct img *target;
-    char *backing_path;  /* the target's backing file, as it is reached from here; NULL: none */
-    char *new_data_file; /* to be removed if the target does not come about */
+    char *backing_path; /* the target's backing file, as it is reached from here; NULL: none */
 
     struct progress progress;
-    uint64_t base; /* where the source that is being copied begins */
+    uint64_t base;                /* where the source that is being copied begins */
+    uint64_t moved, moved_before; /* bytes of data written; by the sources before this one */
     struct timespec started;
 };
 
@@ -46,6 +47,10 @@ static bool check_options(const struct convert *c) {
     const char *backing = options_get(c->options, "backing_file");
     const char *preallocation = options_get(c->options, "preallocation");
 
+    if (backing && !*path_of(backing)) {
+        report("%s: Expected backing file name, got empty string", a->target);
+        return false;
+    }
     if (backing && c->sources.count > 1) {
         report("Having a backing file for the target makes no sense when concatenating multiple input images");
         return false;
@@ -60,6 +65,10 @@ static bool check_options(const struct convert *c) {
     }
     if (a->compress && preallocation && strcmp(preallocation, "off") != 0) {
         report("Compression and preallocation not supported at the same time");
+        return false;
+    }
+    if (a->compress && options_get(c->options, "data_file")) {
+        report("Compression and an external data file not supported at the same time");
         return false;
     }
     return true;
@@ -94,38 +103,63 @@ static bool collect_options(struct convert *c) {
 /* ---- making and opening it ------------------------------------------------------------------- */
 
 static bool report_target(const struct convert *c, const struct img_error *err) {
-    report_image_error(err, "%s: error while converting %s", c->args.target, c->args.target_format);
+    struct img_error shown = *err;
+    if (interrupted())
+        return false;
+    target_show_name(&c->file, &shown);
+    target_show_name(&c->data, &shown);
+    report_image_error(&shown, "%s: error while converting %s", c->args.target, c->args.target_format);
     return false;
 }
 
-static bool refuse_source(const struct convert *c) {
-    report("%s: error while converting %s: the target is a source or the backing file of one", c->args.target,
-           c->args.target_format);
+static bool refuse_source(const struct convert *c, const char *what) {
+    report("%s: error while converting %s: the %s is a source or belongs to the chain of one", c->args.target,
+           c->args.target_format, what);
     return false;
+}
+
+/* Begins the data file that the options name. */
+static bool begin_data_file(struct convert *c) {
+    struct img_error err = {0};
+    char *path = path_beside(c->file.path, c->create.data_file);
+    bool source = sources_include(&c->sources, path);
+    free(path);
+    if (source)
+        return refuse_source(c, "data file");
+    if (target_begin_data(&c->data, &c->file, c->create.data_file, &err) < 0)
+        return report_target(c, &err);
+    return true;
+}
+
+static bool create_files(struct convert *c) {
+    struct img_create_options create = c->create;
+    struct img_error err = {0};
+    char *data_name = c->data.temporary ? target_data_name(&c->data, &c->file) : NULL;
+
+    create.write_to = target_write_to(&c->file);
+    create.data_write_to = target_write_to(&c->data);
+    create.interrupted = ask_interrupted;
+    if (data_name)
+        create.data_file = data_name;
+    int ret = img_create(c->file.path, &create, &err);
+    free(data_name);
+    if (ret < 0)
+        return report_target(c, &err);
+    target_adopt(&c->file);
+    target_adopt(&c->data);
+    return true;
 }
 
 static bool create_target(struct convert *c) {
     struct img_error err = {0};
 
-    if (target_begin(&c->file, c->args.target, &err) < 0)
-        return report_target(c, &err);
-    if (sources_include(&c->sources, c->file.path))
-        return refuse_source(c);
-    if (options_apply(c->options, &c->create, &err) < 0)
+    if (sources_include(&c->sources, path_of(c->args.target)))
+        return refuse_source(c, "target");
+    if (target_begin(&c->file, c->args.target, &err) < 0 || options_apply(c->options, &c->create, &err) < 0)
         return report_target(c, &err);
     if (c->create.backing_file)
         c->backing_path = path_beside(c->file.path, c->create.backing_file);
-    if (c->create.data_file) {
-        char *path = path_beside(c->file.path, c->create.data_file);
-        if (access(path, F_OK) < 0)
-            c->new_data_file = path;
-        else
-            free(path);
-    }
-    if (img_create(target_path(&c->file), &c->create, &err) < 0)
-        return report_target(c, &err);
-    target_adopt(&c->file);
-    return true;
+    return (!c->create.data_file || begin_data_file(c)) && create_files(c);
 }
 
 static bool open_target(struct convert *c) {
@@ -141,11 +175,13 @@ static bool open_target(struct convert *c) {
         return true;
     }
     catch_signals();
-    if (sources_include(&c->sources, a->target))
-        return refuse_source(c);
+    if (sources_include(&c->sources, path_of(a->target)))
+        return refuse_source(c, "target");
     c->target = open_image(a->target, &options);
     if (!c->target)
         return false;
+    if (sources_include_data_of(&c->sources, c->target))
+        return refuse_source(c, "target's data file");
     if (img_size(c->target) < c->sources.size) {
         report("output file is smaller than input file");
         return false;
@@ -155,7 +191,7 @@ static bool open_target(struct convert *c) {
         return false;
     }
     if (a->backing_file)
-        c->backing_path = path_beside(a->target, a->backing_file);
+        c->backing_path = path_beside(path_of(a->target), a->backing_file);
     return true;
 }
 
@@ -165,18 +201,18 @@ static bool target_is_zero(const struct convert *c) {
         return c->args.target_is_zero;
     if (c->backing_path || c->create.data_file_raw)
         return false;
-    return c->file.temporary || strcmp(c->args.target_format, "raw") != 0;
+    return c->file.empty || strcmp(c->args.target_format, "raw") != 0;
 }
 
 /* ---- copying ---------------------------------------------------------------------------------- */
 
-/* Waits until `done` bytes are no more than the rate limit allows. */
-static void throttle(const struct convert *c, uint64_t done) {
+/* Waits until so many bytes are no more than the rate limit allows. */
+static void throttle(const struct convert *c, uint64_t bytes) {
     while (c->args.rate > 0 && !interrupted()) {
         struct timespec now, pause = {.tv_nsec = 50000000};
         clock_gettime(CLOCK_MONOTONIC, &now);
         double seconds = (double)(now.tv_sec - c->started.tv_sec) + (double)(now.tv_nsec - c->started.tv_nsec) / 1e9;
-        if ((double)done <= seconds * (double)c->args.rate)
+        if ((double)bytes <= seconds * (double)c->args.rate)
             return;
         nanosleep(&pause, NULL);
     }
@@ -186,7 +222,13 @@ static int on_progress(void *opaque, uint64_t done, uint64_t total) {
     struct convert *c = opaque;
     (void)total;
     progress_update(&c->progress, c->base + done);
-    throttle(c, c->base + done);
+    return interrupted();
+}
+
+static int on_moved(void *opaque, uint64_t bytes) {
+    struct convert *c = opaque;
+    c->moved = c->moved_before + bytes;
+    throttle(c, c->moved);
     return interrupted();
 }
 
@@ -206,14 +248,17 @@ static int copy_all(struct convert *c, struct img_error *err) {
         struct img_copy_options options = {
             .threads = c->args.threads,
             .compress = c->args.compress,
+            .compression_level = c->args.level,
             .target_is_zero = target_is_zero(c),
             .sparse_size = c->args.sparse_size,
             .layers = layers,
             .target_offset = c->sources.list[i].start,
             .progress = on_progress,
+            .moved = on_moved,
             .opaque = c,
         };
         c->base = c->sources.list[i].start;
+        c->moved_before = c->moved;
         if (c->sources.list[i].size > 0)
             ret = img_copy(c->sources.list[i].image, c->target, &options, err);
     }
@@ -235,37 +280,43 @@ static bool fill_target(struct convert *c) {
         ret = closed;
         err = close_err;
     }
-    if (ret < 0 && !interrupted())
+    if (ret < 0)
         return report_target(c, &err);
-    return ret == 0 && !interrupted();
+    return !interrupted();
 }
 
 /* ---- the whole -------------------------------------------------------------------------------- */
 
-static bool make_target(struct convert *c) {
+/* The data file first: an image is never without it. */
+static bool show_target(struct convert *c) {
+    bool durable = c->args.target_cache != IMG_CACHE_UNSAFE;
     struct img_error err = {0};
+    int ret = 0;
+
+    if (c->data.temporary)
+        ret = img_set_data_file(target_path(&c->file), c->create.data_file, &err);
+    if (ret == 0)
+        ret = target_commit(&c->data, durable, &err);
+    if (ret == 0)
+        ret = target_commit(&c->file, durable, &err);
+    return ret == 0 || report_target(c, &err);
+}
+
+static bool make_target(struct convert *c) {
 
     if (!c->args.no_create && (!collect_options(c) || !create_target(c)))
         return false;
-    if (interrupted() || !open_target(c) || !fill_target(c))
-        return false;
-    if (target_commit(&c->file, &err) < 0)
-        return report_target(c, &err);
-    free(c->new_data_file);
-    c->new_data_file = NULL;
-    return true;
+    return !interrupted() && open_target(c) && fill_target(c) && show_target(c);
 }
 
 static void clean_up(struct convert *c) {
     if (c->target)
         img_close(c->target, NULL);
-    if (c->new_data_file)
-        unlink(c->new_data_file);
     target_abort(&c->file);
+    target_abort(&c->data);
     sources_close(&c->sources);
     options_free(c->options);
     free(c->backing_path);
-    free(c->new_data_file);
 }
 
 static bool convert(struct convert *c) {
@@ -302,8 +353,9 @@ static int run(int argc, char **argv) {
 const struct command convert_command = {
     .name = "convert",
     .summary = "copy images into a new one, in any format",
-    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c] [-B BACKING -F FORMAT] [-l SNAPSHOT]\n"
-             "           [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T CACHE] [-r RATE]\n"
+    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
+             "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
+             "CACHE] [-r RATE]\n"
              "           [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
@@ -312,6 +364,8 @@ const struct command convert_command = {
                "  -o, --target-format-options=LIST\n"
                "                          name=value,... of the format; -o help lists them\n"
                "  -c, --compress          store compressed (qcow2)\n"
+               "      --compression-level=N\n"
+               "                          with -c: 1 (fast) to 9 (small), for zstd to 19 [a fast one]\n"
                "  -b, -B, --backing=FILE  the target's backing file: only what the layers above it hold\n"
                "                          is copied\n"
                "  -F, --backing-format=FORMAT\n"

@@ -20,6 +20,7 @@ struct convert_args {
     bool sparse_given;
     unsigned threads; /* 0: one per core */
     uint64_t rate;    /* bytes per second; 0: no limit */
+    int level;        /* of compression; 0: the default */
     bool compress, no_create, target_is_zero, out_of_order, offload;
 };
 

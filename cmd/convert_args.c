@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* convert_args.c - see convert.h. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "convert.h"
@@ -28,6 +29,7 @@ const struct option convert_long_options[] = {
     {"no-create", no_argument, NULL, 'n'},
     {"target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO},
     {"compress", no_argument, NULL, 'c'},
+    {"compression-level", required_argument, NULL, OPT_COMPRESSION_LEVEL},
     {"rate-limit", required_argument, NULL, 'r'},
     {"parallel", required_argument, NULL, 'm'},
     {"oob-writes", no_argument, NULL, 'W'},
@@ -60,6 +62,18 @@ static bool set_threads(struct convert_args *a, const char *text) {
         return false;
     }
     a->threads = (unsigned)threads;
+    return true;
+}
+
+/* Which levels there are is known when the target is. */
+static bool set_level(struct convert_args *a, const char *text) {
+    char *end;
+    long level = strtol(text, &end, 10);
+    if (end == text || *end || level < 1 || level > INT_MAX) {
+        report("Invalid compression level '%s': it is a number from 1 on", text);
+        return false;
+    }
+    a->level = (int)level;
     return true;
 }
 
@@ -97,6 +111,8 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
         return set_target_cache(a, text);
     case 'm':
         return set_threads(a, text);
+    case OPT_COMPRESSION_LEVEL:
+        return set_level(a, text);
     case 'r':
         return parse_size_argument("rate limit", text, MAX_RATE, &a->rate);
     default:
@@ -130,6 +146,8 @@ static const char *contradiction(const struct convert_args *a) {
         return "Cannot enable copy offloading when -S is used";
     if (a->offload && a->compress)
         return "Cannot enable copy offloading when -c is used";
+    if (a->level && !a->compress)
+        return "--compression-level requires use of -c flag";
     if (a->no_create && a->options)
         return "-o has no effect when skipping image creation";
     if (a->target_is_zero && !a->no_create)

@@ -2,7 +2,7 @@
 /* create.c - `img create`: a new image.
  *
  * What can be refused without touching anything is refused first; then the line "Formatting ..." says what is going to
- * be made, and img_create makes it under a temporary name and moves it into place.
+ * be made, and img_create makes it in files that target.h gives their names when they are complete and durable.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,6 +16,7 @@
 #include "options.h"
 #include "report.h"
 #include "size.h"
+#include "target.h"
 
 struct create {
     const char *file, *format, *backing_file, *backing_format;
@@ -59,11 +60,11 @@ static int collect_options(const struct create *c, struct options *options, stru
  * given. False after reporting. */
 static bool consult_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file"), *format = options_get(options, "backing_fmt");
-    struct img_open_options open_options = {.format = format};
+    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format};
     struct img_error err = {0};
     struct img *image;
 
-    char *path = path_beside(c->file, backing);
+    char *path = path_beside(path_of(c->file), backing);
     if (format && !known_format(format)) {
         report("%s: Unknown driver '%s'", c->file, format);
         fprintf(stderr, "Could not open backing image.\n");
@@ -91,7 +92,11 @@ static bool consult_backing(const struct create *c, struct options *options) {
 /* Settles backing file and size; false after reporting. */
 static bool settle_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file");
-    if (backing && strcmp(backing, c->file) == 0) {
+    if (backing && !*path_of(backing)) {
+        report("%s: Expected backing file name, got empty string", c->file);
+        return false;
+    }
+    if (backing && strcmp(path_of(backing), path_of(c->file)) == 0) {
         report("%s: Error: Trying to create an image with the same filename as the backing file", c->file);
         return false;
     }
@@ -109,20 +114,43 @@ static bool settle_backing(const struct create *c, struct options *options) {
     return true;
 }
 
+static void print_formatting(const struct create *c, const struct options *options) {
+    printf("Formatting '");
+    print_text(stdout, c->file);
+    printf("', fmt=%s", c->format);
+    options_print(options);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static int make_files(const struct create *c, struct target *file, struct target *data,
+                      struct img_create_options *create, struct img_error *err) {
+    int ret = target_begin(file, c->file, err);
+    if (ret == 0 && create->data_file)
+        ret = target_begin_data(data, file, create->data_file, err);
+    if (ret < 0)
+        return ret;
+    create->write_to = target_write_to(file);
+    create->data_write_to = target_write_to(data);
+    create->interrupted = ask_interrupted;
+    ret = img_create(path_of(c->file), create, err);
+    if (ret < 0)
+        return ret;
+    target_adopt(data);
+    target_adopt(file);
+    ret = target_commit(data, true, err);
+    return ret < 0 ? ret : target_commit(file, true, err);
+}
+
 static int create_image(const struct create *c, struct options *options) {
     struct img_create_options create;
     struct img_error err = {0};
+    struct target file = {0}, data = {0};
 
     if (!settle_backing(c, options))
         return EXIT_FAILURE;
-    if (!c->common.quiet && c->common.output == OUTPUT_HUMAN) {
-        printf("Formatting '");
-        print_text(stdout, c->file);
-        printf("', fmt=%s", c->format);
-        options_print(options);
-        putchar('\n');
-        fflush(stdout);
-    }
+    if (!c->common.quiet && c->common.output == OUTPUT_HUMAN)
+        print_formatting(c, options);
     int ret = options_apply(options, &create, &err);
     create.backing_unchecked = c->unchecked;
     if (ret == 0 && create.size > INT64_MAX) {
@@ -130,12 +158,15 @@ static int create_image(const struct create *c, struct options *options) {
         ret = -EFBIG;
     }
     if (ret == 0)
-        ret = img_create(c->file, &create, &err);
+        ret = make_files(c, &file, &data, &create, &err);
+    target_abort(&file);
+    target_abort(&data);
+    die_if_interrupted();
     if (ret < 0) {
         report_image_error(&err, "%s", c->file);
         return EXIT_FAILURE;
     }
-    return c->common.output == OUTPUT_JSON ? describe_result(c->file, c->format) : EXIT_SUCCESS;
+    return c->common.output == OUTPUT_JSON && !c->common.quiet ? describe_result(c->file, c->format) : EXIT_SUCCESS;
 }
 
 /* False after reporting. */

@@ -14,6 +14,7 @@
 
 #include "cmd.h"
 #include "json.h"
+#include "names.h"
 #include "report.h"
 #include "size.h"
 
@@ -93,7 +94,7 @@ json_t *describe_json(const char *name, const struct img_info *info) {
     if (info->nsnapshots)
         json_put(o, "snapshots", snapshots_json(info));
     json_put_number(o, "virtual-size", info->virtual_size);
-    json_put_text(o, "filename", name);
+    json_put_text(o, "filename", path_of(name));
     if (info->cluster_size)
         json_put_number(o, "cluster-size", info->cluster_size);
     json_put_text(o, "format", info->format);
@@ -203,7 +204,7 @@ void describe_print(FILE *out, const char *name, const struct img_info *info) {
     char virtual_size[HUMAN_SIZE_MAX], disk_size[HUMAN_SIZE_MAX];
 
     fprintf(out, "image: ");
-    print_text(out, name);
+    print_text(out, path_of(name));
     fprintf(out, "\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n", info->format,
             human_size(info->virtual_size, virtual_size), info->virtual_size, human_size(info->disk_size, disk_size));
     if (info->encrypted)

@@ -14,6 +14,7 @@
 #include "cmd.h"
 #include "describe.h"
 #include "json.h"
+#include "names.h"
 #include "report.h"
 
 /* A chain that is longer than this cannot be opened by the engine either. */
@@ -81,7 +82,7 @@ static bool show_layer(const struct info_options *o, const struct sink *sink, bo
 
 /* Remembers the file in seen[count]; false when it has been there already. */
 static bool note_layer(const char *path, struct stat *seen, size_t count) {
-    if (stat(path, &seen[count]) < 0)
+    if (stat(path_of(path), &seen[count]) < 0)
         return true; /* the open says why */
     for (size_t i = 0; i < count; i++)
         if (seen[i].st_dev == seen[count].st_dev && seen[i].st_ino == seen[count].st_ino)
@@ -122,6 +123,10 @@ static int print_json(const struct info_options *o, const char *name) {
 static int print_human(const struct info_options *o, const char *name) {
     char *text = NULL;
     size_t length = 0;
+    if (!o->chain) { /* there is nothing that could break off behind it */
+        struct sink direct = {.text = stdout};
+        return show_layers(o, &direct, name) ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
     struct sink sink = {.text = open_memstream(&text, &length)};
     if (!sink.text)
         out_of_memory();

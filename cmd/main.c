@@ -3,10 +3,16 @@
  *
  * The command is the first argument, or the part of argv[0] behind "img-" when the tool was started by such a link.
  * A command's result is also whether its output could be written: a full disk under stdout is an error.
+ *
+ * Standard descriptors that are closed are filled before anything is opened: else an image would get such a number, and
+ * with it the messages.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "report.h"
@@ -88,7 +94,15 @@ static int dispatch(int argc, char **argv) {
     return command->run(argc - 1, argv + 1);
 }
 
+/* Reading finds an end there, and writing is as much an error as it was. */
+static void fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDONLY) != fd)
+            exit(EXIT_FAILURE); /* nobody could be told */
+}
+
 int main(int argc, char **argv) {
+    fill_standard_descriptors();
     report_set_program(argc > 0 && argv[0][0] ? argv[0] : "img");
     int status = dispatch(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -36,6 +36,8 @@ struct options {
 static const struct description raw_table[] = {
     {"size", SIZE, NULL, "Virtual disk size", false},
     {"preallocation", STRING, NULL, "Preallocation mode (allowed values: off, falloc, full)", true},
+    {"nocow", BOOLEAN, NULL, "Turn off copy-on-write (valid only on btrfs)", true},
+    {"extent_size_hint", SIZE, NULL, "Extent size hint for the image file, 0 to disable", true},
     {0},
 };
 
@@ -52,6 +54,8 @@ static const struct description qcow2_table[] = {
     {"data_file_raw", BOOLEAN, NULL, "The external data file must stay valid as a raw image", false},
     {"lazy_refcounts", BOOLEAN, "off", "Postpone refcount updates", false},
     {"refcount_bits", NUMBER, "16", "Width of a reference count entry in bits", false},
+    {"nocow", BOOLEAN, NULL, "Turn off copy-on-write (valid only on btrfs)", true},
+    {"extent_size_hint", SIZE, NULL, "Extent size hint for the image file, 0 to disable", true},
     {0},
 };
 
@@ -376,10 +380,24 @@ static int apply_qcow2(const struct options *options, struct img_create_options 
     return 0;
 }
 
+/* Wishes to the file system. */
+static int apply_file(const struct options *options, struct img_create_options *create, struct img_error *err) {
+    uint64_t hint = options_get_size(options, "extent_size_hint");
+    create->nocow = is_set(options, "nocow");
+    if (hint == UINT64_MAX)
+        return 0;
+    if (hint > UINT32_MAX)
+        return fail(err, -EINVAL, "Extent size hint is too large");
+    create->extent_size_hint = (uint32_t)hint;
+    return 0;
+}
+
 int options_apply(const struct options *options, struct img_create_options *create, struct img_error *err) {
     *create = (struct img_create_options){.format = options->format};
     create->size = options_get_size(options, "size");
     int ret = apply_preallocation(options_get(options, "preallocation"), create, err);
+    if (ret == 0)
+        ret = apply_file(options, create, err);
     if (ret == 0 && strcmp(options->format, "qcow2") == 0)
         ret = apply_qcow2(options, create, err);
     return ret;

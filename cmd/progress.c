@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -61,9 +62,21 @@ static double time_left(const struct progress *p, double rate) {
     return rate > 0 ? (double)(p->total - p->done) / rate : -1;
 }
 
+/* Sends what was printed. Nobody need see it: after an error there is no more of it, and the error is no result. */
+static void push(struct progress *p) {
+    if (fflush(p->out) == 0)
+        return;
+    __fpurge(p->out);
+    clearerr(p->out);
+    p->style = PROGRESS_NONE;
+}
+
 static void print_percent(struct progress *p, FILE *out, const char *end) {
     fprintf(out, "    (%3.2f/100%%)%s", percent_of(p), end);
-    fflush(out);
+    if (out == p->out)
+        push(p);
+    else
+        fflush(out);
 }
 
 static void print_json(struct progress *p, uint64_t now) {
@@ -74,7 +87,7 @@ static void print_json(struct progress *p, uint64_t now) {
         fprintf(p->out, "null}\n");
     else
         fprintf(p->out, "%.0f}\n", left);
-    fflush(p->out);
+    push(p);
 }
 
 static void format_time(double seconds, char *text, size_t size) {
@@ -129,7 +142,7 @@ static void draw_bar(struct progress *p, uint64_t now, bool last) {
     }
     int blank = p->width > used ? p->width - used : 0;
     fprintf(p->out, "\r%s%s%s%*s", head, bar, tail, blank, "");
-    fflush(p->out);
+    push(p);
     p->width = used;
     p->drawn_ns = now;
 }
@@ -143,9 +156,11 @@ void progress_start(struct progress *p, enum progress_style style, uint64_t tota
 
     struct sigaction action = {.sa_handler = on_usr1, .sa_flags = SA_RESTART};
     sigaction(SIGUSR1, &action, NULL);
+    if (style != PROGRESS_NONE)
+        signal(SIGPIPE, SIG_IGN); /* a reader that goes away is an error of a write */
     if (style == PROGRESS_PERCENT) {
         fprintf(p->out, "    (%3.2f/100%%)\r", 0.0);
-        fflush(p->out);
+        push(p);
     }
 }
 
@@ -189,6 +204,8 @@ void progress_finish(struct progress *p, bool complete) {
         draw_bar(p, now_ns(), complete);
     else if (complete)
         print_percent(p, p->out, "\r");
+    if (p->style == PROGRESS_NONE)
+        return;
     fputc('\n', p->out);
-    fflush(p->out);
+    push(p);
 }

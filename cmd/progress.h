@@ -3,7 +3,8 @@
  *
  * On a terminal a bar with rate and time left is drawn over itself, at most ten times a second, with nothing but
  * spaces and a carriage return. Elsewhere the lines are qemu-img's. SIGUSR1 prints one percent line on stderr whatever
- * was asked for. progress_update() may be called from any thread, from one at a time.
+ * was asked for. Lines that cannot be written are given up and do no harm. progress_update() may be called from any
+ * thread, from one at a time.
  */
 #ifndef PROGRESS_H
 #define PROGRESS_H

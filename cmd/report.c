@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "names.h"
+
 static const char *program = "img";
 
 void report_set_program(const char *argv0) {
@@ -158,15 +160,21 @@ void report_image_error(const struct img_error *err, const char *format, ...) {
     free(prefix);
 }
 
-/* Is it the host's file that could not be opened, and not what is in it that is wrong? */
-static bool is_file_error(int code) {
-    return code == -ENOENT || code == -EACCES || code == -EPERM || code == -ENOTDIR || code == -ENAMETOOLONG;
+/* "Could not open 'PATH': REASON", with the system's reason: is it the host's file that could not be opened, and not
+ * what is in it, or what that names, that is wrong? PATH may stand there with other characters for its controls. */
+static bool is_file_error(const struct img_error *err, const char *path) {
+    char *start = text_format("Could not open '%s", path), *end = text_format("': %s", strerror(-err->code));
+    size_t at = strlen(start);
+    bool same = strlen(err->text) == at + strlen(end) && strcmp(err->text + at, end) == 0;
+    free(start);
+    free(end);
+    return same;
 }
 
 void report_open_error(const struct img_error *err, const char *path) {
     static const char open_words[] = "Could not open '";
     bool complete = strncmp(err->text, open_words, sizeof(open_words) - 1) == 0;
-    if (complete && !is_file_error(err->code))
+    if (complete && !is_file_error(err, path_of(path)))
         report_lines("", "", err->text);
     else
         report_image_error(err, "%s%s'", open_words, path);

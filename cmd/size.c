@@ -29,6 +29,7 @@ static double parse_fraction(const char *digits, const char **end) {
 }
 
 int parse_size(const char *text, uint64_t *size) {
+    text += strspn(text, " \t\n\v\f\r");
     const char *number = text + (*text == '+');
     bool hex = strncasecmp(number, "0x", 2) == 0 && isxdigit((unsigned char)number[2]);
     const char *end = number;

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cmd.h"
+#include "names.h"
 #include "options.h"
 #include "report.h"
 
@@ -136,21 +136,42 @@ void sources_close(struct sources *s) {
 }
 
 int layer_of_file(struct img *image, const char *path) {
-    struct stat wanted, st;
-    if (stat(path, &wanted) < 0)
-        return -1;
     for (int layer = 0; image; layer++, image = img_backing(image)) {
         struct img_info info;
-        if (img_info(image, &info, NULL) == 0 && stat(info.path, &st) == 0 && st.st_dev == wanted.st_dev &&
-            st.st_ino == wanted.st_ino)
+        if (img_info(image, &info, NULL) == 0 && names_same(info.path, path))
             return layer;
     }
     return -1;
 }
 
+/* The data file may lie beside the image or in the working directory. */
+static bool keeps_data_in(struct img *image, const char *path) {
+    struct img_info info;
+    if (img_info(image, &info, NULL) < 0 || !info.data_file)
+        return false;
+    char *beside = path_beside(info.path, info.data_file);
+    bool same = names_same(beside, path) || names_same(info.data_file, path);
+    free(beside);
+    return same;
+}
+
 bool sources_include(const struct sources *s, const char *path) {
-    for (size_t i = 0; i < s->count; i++)
+    for (size_t i = 0; i < s->count; i++) {
         if (layer_of_file(s->list[i].image, path) >= 0)
             return true;
+        for (struct img *layer = s->list[i].image; layer; layer = img_backing(layer))
+            if (keeps_data_in(layer, path))
+                return true;
+    }
     return false;
+}
+
+bool sources_include_data_of(const struct sources *s, struct img *image) {
+    struct img_info info;
+    if (img_info(image, &info, NULL) < 0 || !info.data_file)
+        return false;
+    char *beside = path_beside(info.path, info.data_file);
+    bool found = sources_include(s, beside) || sources_include(s, info.data_file);
+    free(beside);
+    return found;
 }

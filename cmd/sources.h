@@ -32,8 +32,10 @@ struct source_options {
 bool sources_open(struct sources *s, char *const *files, size_t count, const struct source_options *options);
 void sources_close(struct sources *s);
 
-/* Is the file one of them or of the layers below them? */
+/* Is the file one of them, of the layers below them, or a data file of these? */
 bool sources_include(const struct sources *s, const char *path);
+/* The same for the data file of an image. */
+bool sources_include_data_of(const struct sources *s, struct img *image);
 
 /* The layer (0: the image itself) of the image's chain that is the file at `path`, -1 when none is. */
 int layer_of_file(struct img *image, const char *path);

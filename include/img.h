@@ -6,10 +6,10 @@
  * (err may be NULL). There is no global state, no thread-local error, nothing is printed, no
  * environment variable is read and no signal handler is installed.
  *
- * Threads: any number of threads may read, write, zero, discard, compress, map and flush one open
- * image at once. Concurrent writes of overlapping ranges leave one of the two in each sector, as on
- * a disk. Functions marked "exclusive" take care themselves that nothing else runs beside them and
- * may be called from any thread; img_close must be the last call on its image.
+ * Threads: any number of threads may read, write, zero, discard, compress, map, flush, copy and describe one
+ * open image at once; opening and creating share nothing. Concurrent writes of overlapping ranges leave one of the two
+ * in each sector, as on a disk. Functions marked "exclusive" take care themselves that nothing else runs beside them
+ * and may be called from any thread; img_close must be the last call on its image.
  *
  * Names inside an image (its backing file and data file) are followed only to local regular files
  * and block devices, never to anything with a protocol, and not at all with IMG_OPEN_NO_BACKING.
@@ -41,8 +41,10 @@ struct img_error {
 /* ---- opening ------------------------------------------------------------------------------ */
 
 enum img_open_flags {
-    IMG_OPEN_WRITE = 1 << 0,       /* for reading and writing; without it the file is never changed */
-    IMG_OPEN_NO_BACKING = 1 << 1,  /* ignore the backing file: what it would give reads as zeroes */
+    IMG_OPEN_WRITE = 1 << 0, /* for reading and writing; without it the file is never changed */
+    IMG_OPEN_NO_BACKING =
+        1 << 1,                    /* follow no name in the image: what the backing file would give reads as zeroes, and
+                                      with one the image cannot be written; an image with a data file is refused (-EPERM) */
     IMG_OPEN_FORCE_SHARE = 1 << 2, /* read although another program writes; refused with WRITE */
     IMG_OPEN_INFO = 1 << 3,        /* metadata only: neither backing nor data file is opened, no data */
     IMG_OPEN_CHECK = 1 << 4,       /* for img_check: a dirty or corrupt image opens as it is, also to write */
@@ -77,12 +79,13 @@ IMG_API int img_open(const char *path, const struct img_open_options *options, s
                      struct img_error *err) IMG_WARN_UNUSED;
 
 /* As img_open, on an open descriptor of a regular file or block device, which is duplicated. Names inside
- * the image are relative to the working directory. */
+ * the image are relative to the working directory. The locks belong to the caller's open file description: two
+ * images on one description do not keep each other out, and closing one gives up the locks of both. */
 IMG_API int img_open_fd(int fd, const struct img_open_options *options, struct img **image,
                         struct img_error *err) IMG_WARN_UNUSED;
 
 /* Opens the bytes [offset, offset + length) of an open image as an image of its own. `parent` must stay open
- * longer. It may be written when the parent may. */
+ * longer. It may be written when the parent may; what fails in the parent fails here with its code. */
 IMG_API int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const struct img_open_options *options,
                            struct img **image, struct img_error *err) IMG_WARN_UNUSED;
 
@@ -104,8 +107,8 @@ IMG_API int img_pread(struct img *image, void *buffer, size_t count, uint64_t of
 IMG_API int img_pwrite(struct img *image, const void *buffer, size_t count, uint64_t offset,
                        struct img_error *err) IMG_WARN_UNUSED;
 
-/* Stores [offset, offset + count) compressed, cluster by cluster; a cluster that does not shrink is stored as
- * it is. `offset` must be cluster aligned, and `count` too unless it ends at the end of the image.
+/* Stores [offset, offset + count) compressed, cluster by cluster, at the codec's default level; a cluster that does not
+ * shrink is stored as it is. `offset` must be cluster aligned, and `count` too unless it ends at the end of the image.
  * -ENOTSUP where the format has no compression. qcow2: "Compressed Clusters Descriptor". */
 IMG_API int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset,
                                   struct img_error *err) IMG_WARN_UNUSED;
@@ -127,8 +130,9 @@ IMG_API int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length
  * cannot say "zeroes": there a discard does nothing. */
 IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) IMG_WARN_UNUSED;
 
-/* Holds back new requests of every thread and waits for the running ones: a point at which nothing moves.
- * Calls may nest across threads. img_resume lets them go on. Do not read or write from the thread that drains. */
+/* Holds back new requests of every thread (all of this header but img_size and the like, img_close and these two) and
+ * waits for the running ones to end: a point at which nothing moves. Calls may nest across threads. img_resume lets
+ * them go on. A call that the thread that drains makes on the image waits for ever. Always 0. */
 IMG_API int img_drain(struct img *image, struct img_error *err);
 IMG_API void img_resume(struct img *image);
 
@@ -228,7 +232,8 @@ struct img_extent {
 
 /* Describes the longest uniform range that starts at `offset`, no longer than `length` (> 0, inside the image),
  * merged over neighbouring clusters within a bounded amount of work: the next call may go on with the same kind.
- * With `layer_only` the backing chain is not asked: what the image itself does not hold is not PRESENT. */
+ * With `layer_only` the backing chain is not asked: what the image itself does not hold is not PRESENT. -EINVAL: the
+ * range is not inside the image; -ENOTSUP: it was opened for its metadata only. */
 IMG_API int img_map(struct img *image, uint64_t offset, uint64_t length, bool layer_only, struct img_extent *extent,
                     struct img_error *err) IMG_WARN_UNUSED;
 
@@ -273,6 +278,7 @@ struct img_info {
     const struct img_snapshot_info *snapshots;
     const struct img_bitmap_info *bitmaps;
 };
+/* Any thread; the strings and arrays are shared. */
 IMG_API int img_info(struct img *image, struct img_info *info, struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- making and changing -------------------------------------------------------------------- */
@@ -288,6 +294,9 @@ struct img_create_options {
     const char *format; /* "raw" or "qcow2" */
     uint64_t size;      /* virtual size, rounded up to 512; UINT64_MAX: the backing file's */
     enum img_preallocation preallocation;
+    /* wishes to the file system, for all new files; one that cannot does without */
+    bool nocow;                /* no copy-on-write of the host's (btrfs) */
+    uint32_t extent_size_hint; /* bytes; 0: none */
     /* qcow2 only; 0 or NULL is the default in brackets */
     unsigned version;        /* 2 or [3] */
     uint64_t cluster_size;   /* power of two from 512 to 2 MiB [65536] */
@@ -298,20 +307,32 @@ struct img_create_options {
     const char *backing_format; /* required with backing_file */
     bool backing_unchecked;     /* do not open the backing file; `size` must be given */
     const char *data_file;
+    /* For a caller that shows the new files under their names by itself: existing regular files that are emptied and
+     * written in place of `path` and of the data file. Making them durable and renaming them is then the caller's. All
+     * names are still meant as seen from `path`. */
+    const char *write_to, *data_write_to;
+    int (*interrupted)(void *opaque); /* asked now and then; a non-zero return gives up with -ECANCELED */
+    void *opaque;
 };
 
 /* Makes a new image. It appears under `path` only when it is complete and durable: it is made under a temporary name
  * beside it and renamed over what was there, unless that is in use (-EAGAIN) or a block device, which is written in
- * place. */
+ * place. The backing file may be in use; neither `path` nor the data file may belong to its chain (-EINVAL). */
 IMG_API int img_create(const char *path, const struct img_create_options *options,
                        struct img_error *err) IMG_WARN_UNUSED;
+
+/* Writes another data file's name into a qcow2 image that has one and that nobody has open. The files are not looked
+ * at. Nothing is made durable, and a power cut may leave neither name: it is for an image that is still being made. */
+IMG_API int img_set_data_file(const char *path, const char *data_file, struct img_error *err) IMG_WARN_UNUSED;
 
 enum img_resize_flags {
     IMG_RESIZE_SHRINK = 1 << 0, /* allow the size to fall: what lies behind the new end is lost */
 };
 /* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer.
- * Exclusive. A power cut leaves the old or the new size. -ENOTSUP: the image has internal snapshots that do not
- * record their size (version 2), or bitmaps. */
+ * Exclusive. A power cut leaves the old or the new size; so does an error, but that what shrank may have its new size
+ * although giving the space back failed. -ENOTSUP: the image has internal snapshots that do not record their size
+ * (version 2), or bitmaps; -EINVAL: it would shrink and must not, or flags are unknown; -EFBIG: the format cannot have
+ * that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
 IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                        struct img_error *err) IMG_WARN_UNUSED;
 
@@ -351,30 +372,37 @@ struct img_check_options {
 };
 
 /* Counts every reference of every table and snapshot and compares. Memory is in proportion to the clusters that
- * are referenced. Returns 0 when the check ran, whatever it found. Exclusive; a repair needs IMG_OPEN_WRITE.
- * -ENOTSUP: the format has nothing to check (raw). */
+ * are referenced. Returns 0 when the check ran, whatever it found. Exclusive; a repair needs IMG_OPEN_WRITE (-EACCES).
+ * -ENOTSUP: the format has nothing to check (raw); -EINVAL: flags are unknown. After a repair that could not be read
+ * back the image takes no more requests. */
 IMG_API int img_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
                       struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- copying -------------------------------------------------------------------------------- */
 
 struct img_copy_options {
-    unsigned threads;     /* 0: one per core; the target's bytes do not depend on it */
-    bool compress;        /* store compressed (qcow2) */
-    bool target_is_zero;  /* the target already reads as zeroes: holes need no write */
-    uint64_t sparse_size; /* runs of zeroes at least this long become holes; 0: keep every byte of data */
-    unsigned layers;      /* only what the first layers of the source's chain hold is copied, the rest is left to the
-                             target's backing file; 0: all */
+    unsigned threads;      /* 0: one per core; the target's bytes do not depend on it */
+    bool compress;         /* store compressed (qcow2) */
+    int compression_level; /* of `compress`: 1 to 9 (zlib) or 19 (zstd), the higher the smaller and the slower; 0: the
+                              default, which is fast. Others are -EINVAL */
+    bool target_is_zero;   /* the target already reads as zeroes: holes need no write */
+    uint64_t sparse_size;  /* runs of zeroes at least this long become holes; 0: keep every byte of data */
+    unsigned layers;       /* only what the first layers of the source's chain hold is copied, the rest is left to the
+                              target's backing file; 0: all */
     uint64_t
         target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
     int (*progress)(void *opaque, uint64_t done, uint64_t total);
+    /* the same, with the bytes of data that were written so far: holes and what the backing file has do not count */
+    int (*moved)(void *opaque, uint64_t bytes);
     void *opaque;
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
-/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB), whatever the sizes. Does not
- * flush. */
+/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB, and what the codec needs in each
+ * thread at its level), whatever the sizes. Does not flush. Guest bytes of either image that others change meanwhile
+ * are copied before or after. -EPERM: it would turn a target that was probed as raw into another format; -EINVAL: it
+ * does not fit, or the level is out of range; -ENOTSUP: no compression there. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 

@@ -11,6 +11,7 @@
  */
 #include "error.h"
 #include "io.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ struct copy {
 
     pthread_mutex_t lock; /* the rest */
     pthread_cond_t moved;
-    uint64_t turn, done;
+    uint64_t turn, done, written;
     int result;
     struct img_error *err;
 };
@@ -58,6 +59,7 @@ struct unit {
     struct img_plan plans[PLANS];
     const uint8_t *from[PLANS];
     unsigned nplans;
+    uint64_t written; /* bytes of it that were no hole */
 };
 
 static void stop(struct copy *c, int result, const struct img_error *e) {
@@ -170,6 +172,7 @@ static int settle(struct copy *c, struct unit *u, struct img_error *e) {
  */
 static int reserve(struct copy *c, struct unit *u, uint64_t offset, uint64_t length, const uint8_t *from,
                    uint32_t stored, struct img_error *e) {
+    u->written += length;
     while (length) {
         if (u->nplans == PLANS) {
             int r = settle(c, u, e);
@@ -264,7 +267,8 @@ static int compress_unit(struct copy *c, struct unit *u, struct img_error *e) {
         if (*stored || !is_whole(c, u, at, n))
             continue;
         memset(u->data + at + n, 0, c->grain - n);
-        int64_t bytes = c->target->driver->compress(c->target, u->data + at, c->grain, packed, c->grain - 1);
+        int64_t bytes = c->target->driver->compress(c->target, c->options->compression_level, u->data + at, c->grain,
+                                                    packed, c->grain - 1);
         if (bytes < 0)
             return img_fail_errno(e, bytes, "could not compress the cluster at offset %llu of '%s'",
                                   (unsigned long long)(u->offset + at), c->source->path);
@@ -289,10 +293,16 @@ static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *
 
 /* ---- workers ---- */
 
-static void report(struct copy *c, uint64_t length) {
+static bool wants_stop(const struct copy *c) {
+    const struct img_copy_options *o = c->options;
+    return (o->progress && o->progress(o->opaque, c->done, c->total)) || (o->moved && o->moved(o->opaque, c->written));
+}
+
+static void report(struct copy *c, const struct unit *u) {
     SCOPED_MUTEX(&c->lock);
-    c->done += length;
-    if (c->options->progress && c->result == 0 && c->options->progress(c->options->opaque, c->done, c->total)) {
+    c->done += u->length;
+    c->written += u->written;
+    if (c->result == 0 && wants_stop(c)) {
         c->result = img_fail(c->err, -ECANCELED, "the copy of '%s' was stopped", c->source->path);
         pthread_cond_broadcast(&c->moved);
     }
@@ -308,6 +318,7 @@ static int reserve_unit(struct copy *c, struct unit *u, struct img_error *e) {
 
 static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     int r = 0;
+    u->written = 0;
     if (u->kind == UNIT_DATA)
         r = img_pread(c->source, u->data, u->length, u->offset, e);
     if (r == 0 && u->kind == UNIT_DATA && c->options->compress)
@@ -341,7 +352,7 @@ static void *worker(void *opaque) {
             if (r < 0)
                 stop(c, r, &e);
             else
-                report(c, u->length);
+                report(c, u);
         }
     if (u) {
         free(u->data);
@@ -380,7 +391,18 @@ static int check_request(const struct copy *c, struct img_error *err) {
     if (c->options->compress && !c->target->driver->compress)
         return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", c->target->path,
                         c->target->driver->name);
-    return 0;
+    return c->options->compress ? c->target->driver->check_level(c->target, c->options->compression_level, err) : 0;
+}
+
+/* What the copy makes of the first sector of a target that is raw by probing only. */
+static int guard_target(const struct copy *c, struct img_error *err) {
+    uint8_t head[RAW_GUARDED];
+    uint64_t count = c->total < RAW_GUARDED ? c->total : RAW_GUARDED;
+    if (!count)
+        return 0;
+    int r = img_pread(c->source, head, count, 0, err);
+    struct iovec iov = {head, count};
+    return r < 0 ? r : io_guard_first_sector(c->target, &iov, 1, count, c->base, err);
 }
 
 static uint64_t size_below(struct img *layer, unsigned layers) {
@@ -401,6 +423,12 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
+    bool guarded = r == 0 && target->probed_raw && c.base < RAW_GUARDED;
+    if (guarded) {
+        pthread_mutex_lock(&target->first_sector);
+        if ((r = guard_target(&c, err)) < 0)
+            pthread_mutex_unlock(&target->first_sector);
+    }
     if (r < 0)
         return r;
     pthread_mutex_init(&c.claim, NULL);
@@ -413,5 +441,7 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     pthread_mutex_destroy(&c.claim);
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.moved);
+    if (guarded)
+        pthread_mutex_unlock(&target->first_sector);
     return r;
 }

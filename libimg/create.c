@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* create.c - img_create: what is checked before a new image is begun, and in which order.
  *
- * Options first, then the backing file (opened to prove that it opens, and for its size), then the target, which is
- * locked while the backing chain is still open: a target that is part of its own chain is in use by ourselves and so
- * refused like any other image in use. Nothing that exists is changed before all of this has passed, and the names show
- * the new files only when they are complete (output.h), the data file's before the image's.
+ * Options first, then the backing file (opened to prove that it opens, and for its size; somebody may write to it
+ * meanwhile), then the target and the data file, which must not belong to the chain and are locked. Nothing that exists
+ * is changed before all of this has passed, and the names show the new files only when they are complete (output.h),
+ * the data file's before the image's.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "error.h"
 #include "image.h"
@@ -19,19 +18,6 @@
 
 #define SIZE_FROM_BACKING UINT64_MAX
 #define SIZE_ALIGNMENT 512
-
-/* ---- names ----------------------------------------------------------------------------------- */
-
-static bool same_file(const char *a, const char *b) {
-    struct stat sa, sb;
-    if (strcmp(a, b) == 0)
-        return true;
-    if (stat(a, &sa) < 0 || stat(b, &sb) < 0)
-        return false;
-    if (S_ISBLK(sa.st_mode) && S_ISBLK(sb.st_mode))
-        return sa.st_rdev == sb.st_rdev;
-    return sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
-}
 
 /* ---- the backing file -------------------------------------------------------------------------- */
 
@@ -50,7 +36,7 @@ static int missing_format(const char *path, struct img_error *err) {
 
 static int check_backing(const char *path, const char *full, const struct img_create_options *o,
                          struct img_error *err) {
-    if (same_file(path, full))
+    if (output_same_name(path, full))
         return img_fail(err, -EINVAL, "Error: Trying to create an image with the same filename as the backing file");
     return o->backing_format == NULL ? missing_format(full, err) : 0;
 }
@@ -68,7 +54,7 @@ static int open_backing(const char *path, const struct img_create_options *o, ui
     else if (o->backing_unchecked && r != -ENOMEM) /* a name that others may follow */
         r = o->backing_format == NULL ? missing_format(o->backing_file, err) : 0;
     if (r == 0 && !o->backing_unchecked) {
-        struct img_open_options options = {.format = o->backing_format};
+        struct img_open_options options = {.flags = IMG_OPEN_FORCE_SHARE, .format = o->backing_format};
         r = img_open(full, &options, backing, err);
         if (r < 0)
             img_hint(err, r, "Could not open backing image.");
@@ -77,6 +63,30 @@ static int open_backing(const char *path, const struct img_create_options *o, ui
     }
     free(full);
     return r;
+}
+
+/* The data file may lie beside the layer or in the working directory. */
+static bool is_data_file(struct img *layer, const char *path) {
+    struct img_info info;
+    char *beside = NULL;
+    if (img_info(layer, &info, NULL) < 0 || info.data_file == NULL)
+        return false;
+    bool same = name_beside(info.path, info.data_file, &beside, NULL) == 0 &&
+                (output_same_name(beside, path) || output_same_name(info.data_file, path));
+    free(beside);
+    return same;
+}
+
+/* What is about to be replaced must not be what the new image will show. */
+static int refuse_layer(struct img *backing, const char *path, struct img_error *err) {
+    for (struct img *layer = backing; layer != NULL; layer = layer->backing)
+        if (output_same_name(layer->path, path) || is_data_file(layer, path))
+            return img_fail(err, -EINVAL, "'%s' belongs to the backing chain of the new image", path);
+    return 0;
+}
+
+static struct output_options output_options(const struct img_create_options *o, const char *write_to) {
+    return (struct output_options){write_to, o->interrupted, o->opaque, o->nocow, o->extent_size_hint};
 }
 
 /* ---- raw --------------------------------------------------------------------------------------- */
@@ -133,11 +143,14 @@ static int write_raw(struct storage *file, uint64_t size, enum img_preallocation
 }
 
 static int create_raw(const char *path, const struct img_create_options *o, uint64_t size, struct img_error *err) {
+    struct output_options options = output_options(o, o->write_to);
     struct output out;
-    int r = output_open(path, &out, err);
+    int r = output_open(path, &options, &out, err);
     if (r < 0)
         return r;
-    r = write_raw(out.file, size, o->preallocation, err);
+    r = output_begin(&out, err);
+    if (r == 0)
+        r = write_raw(out.file, size, o->preallocation, err);
     if (r == 0)
         return output_commit(&out, err);
     output_abandon(&out);
@@ -146,27 +159,36 @@ static int create_raw(const char *path, const struct img_create_options *o, uint
 
 /* ---- qcow2 ------------------------------------------------------------------------------------- */
 
-static int open_data_file(const char *path, const char *name, struct output *data, struct img_error *err) {
+static int open_data_file(const char *path, const struct img_create_options *o, struct img *backing,
+                          struct output *data, struct img_error *err) {
+    struct output_options options = output_options(o, o->data_write_to);
     *data = (struct output){0};
-    if (name == NULL)
+    if (o->data_file == NULL)
         return 0;
     char *full = NULL;
-    int r = name_beside(path, name, &full, err);
-    if (r == 0 && same_file(path, full))
+    int r = name_beside(path, o->data_file, &full, err);
+    if (r == 0 && output_same_name(path, full))
         r = img_fail(err, -EINVAL, "The image and its data file are the same file ('%s')", full);
     if (r == 0)
-        r = output_open(full, data, err);
+        r = refuse_layer(backing, full, err);
+    if (r == 0)
+        r = output_open(full, &options, data, err);
     free(full);
     return r;
 }
 
-static int create_qcow2(const char *path, const struct img_create_options *o, struct qcow2_layout *layout,
-                        struct img_error *err) {
+static int create_qcow2(const char *path, const struct img_create_options *o, struct img *backing,
+                        struct qcow2_layout *layout, struct img_error *err) {
+    struct output_options options = output_options(o, o->write_to);
     struct output out, data;
-    int r = open_data_file(path, o->data_file, &data, err);
+    int r = open_data_file(path, o, backing, &data, err);
     if (r < 0)
         return r;
-    r = output_open(path, &out, err);
+    r = output_open(path, &options, &out, err);
+    if (r == 0)
+        r = output_begin(&out, err);
+    if (r == 0 && data.file != NULL)
+        r = output_begin(&data, err);
     if (r == 0)
         r = layout_write(layout, out.file, data.file, err);
     if (r == 0 && data.file != NULL)
@@ -175,6 +197,47 @@ static int create_qcow2(const char *path, const struct img_create_options *o, st
         return output_commit(&out, err);
     output_abandon(&out);
     output_abandon(&data);
+    return r;
+}
+
+/* How much of the first cluster is not zero. */
+static size_t used_bytes(const struct qcow2_header *h) {
+    size_t used = h->first_size;
+    while (used > 0 && h->first[used - 1] == 0)
+        used--;
+    return used;
+}
+
+/* The first cluster is laid out anew, as names have no room to grow in. */
+static int put_data_file_name(struct qcow2_header *h, const char *name, struct storage *file, struct img_error *err) {
+    if (h->data_file == NULL)
+        return img_fail(err, -EINVAL, "'%s' has no external data file", file->name);
+    char *copy = strdup(name);
+    if (copy == NULL)
+        return img_fail_errno(err, -ENOMEM, "Could not write '%s'", file->name);
+    free(h->data_file);
+    h->data_file = copy;
+    size_t before = used_bytes(h);
+    int r = header_compose(h, err);
+    if (r < 0)
+        return r;
+    size_t after = used_bytes(h);
+    r = storage_write(file, h->first, before > after ? before : after, 0);
+    return r < 0 ? img_fail_errno(err, r, "Could not write '%s'", file->name) : 0;
+}
+
+int img_set_data_file(const char *path, const char *data_file, struct img_error *err) {
+    struct storage *file;
+    int r = file_open(path, IMG_OPEN_WRITE, IMG_CACHE_WRITEBACK, &file, err);
+    if (r < 0)
+        return r;
+    struct qcow2_header header;
+    r = header_read(file, &header, false, err);
+    if (r == 0) {
+        r = put_data_file_name(&header, data_file, file, err);
+        header_free(&header);
+    }
+    storage_close(file);
     return r;
 }
 
@@ -201,13 +264,15 @@ int img_create(const char *path, const struct img_create_options *o, struct img_
         r = open_backing(path, o, &size, &backing, err);
     if (r == 0)
         r = round_size(&size, err);
+    if (r == 0)
+        r = refuse_layer(backing, path, err);
     if (r == 0 && raw)
         r = create_raw(path, o, size, err);
     struct qcow2_layout layout;
     if (r == 0 && !raw) {
         r = layout_plan(o, size, &layout, err);
         if (r == 0) {
-            r = create_qcow2(path, o, &layout, err);
+            r = create_qcow2(path, o, backing, &layout, err);
             layout_free(&layout);
         }
     }

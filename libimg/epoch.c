@@ -6,6 +6,8 @@
  *   plan_open: publish oldest, then look entries up   |  reclaim: unlink entries, advance, then read every oldest
  *   plan_open: publish oldest, then read the gate     |  gate_close: set the gate, then read every oldest
  *
+ *   context_claim: claim, then read the holders       |  requests_hold: set holders, then read every claim
+ *
  * So either the one side sees the plan, or the plan sees what the other side did before. Publishing is needed only when
  * the first plan of a kind opens: while another is open its older epoch protects the newer plan too.
  */
@@ -54,13 +56,24 @@ static struct img_context *try_claim(struct img_epochs *e) {
     return NULL;
 }
 
-struct img_context *context_claim(struct img_epochs *e) {
+/* Claims first and looks then; requests_hold holds first and looks then. */
+static struct img_context *try_request(struct img_epochs *e) {
     struct img_context *c = try_claim(e);
+    if (c && atomic_load(&e->holders)) {
+        atomic_store(&c->claimed, false);
+        c = NULL;
+    }
+    return c;
+}
+
+struct img_context *context_claim(struct img_epochs *e) {
+    struct img_context *c = try_request(e);
     if (c)
         return c;
     SCOPED_MUTEX(&e->lock);
     atomic_fetch_add(&e->wanted, 1);
-    while (!(c = try_claim(e)))
+    pthread_cond_broadcast(&e->drained); /* the claim that was taken back may have been seen */
+    while (!(c = try_request(e)))
         pthread_cond_wait(&e->opened, &e->lock);
     atomic_fetch_sub(&e->wanted, 1);
     return c;
@@ -69,10 +82,31 @@ struct img_context *context_claim(struct img_epochs *e) {
 void context_release(struct img_epochs *e, struct img_context *c) {
     c->shared = c->passes_gate = false;
     atomic_store(&c->claimed, false);
-    if (atomic_load(&e->wanted)) {
+    if (atomic_load(&e->wanted) || atomic_load(&e->holders)) {
         SCOPED_MUTEX(&e->lock);
         pthread_cond_broadcast(&e->opened);
+        pthread_cond_broadcast(&e->drained);
     }
+}
+
+static bool any_claimed(struct img_epochs *e) {
+    for (unsigned i = 0; i < IMG_CONTEXTS; i++)
+        if (atomic_load(&e->contexts[i].claimed))
+            return true;
+    return false;
+}
+
+void requests_hold(struct img_epochs *e) {
+    SCOPED_MUTEX(&e->lock);
+    atomic_fetch_add(&e->holders, 1);
+    while (any_claimed(e))
+        pthread_cond_wait(&e->drained, &e->lock);
+}
+
+void requests_release(struct img_epochs *e) {
+    SCOPED_MUTEX(&e->lock);
+    atomic_fetch_sub(&e->holders, 1);
+    pthread_cond_broadcast(&e->opened);
 }
 
 void context_lock(struct img_context *c) {

@@ -48,6 +48,7 @@ struct img_epochs {
     pthread_cond_t drained;       /* a context closed its last plan of a kind under a closed gate */
     unsigned closers[2];          /* of GATE_WRITES and of GATE_ALL */
     atomic_uint wanted;           /* threads that sleep for a context */
+    atomic_uint holders;          /* who holds new requests back */
     struct img_waiter *listeners; /* woken each time the gate opens further, until they leave */
 };
 
@@ -56,9 +57,13 @@ enum { GATE_OPEN = 0, GATE_WRITES = 1, GATE_ALL = 2 };
 int epochs_init(struct img_epochs *e);
 void epochs_destroy(struct img_epochs *e);
 
-/* Claims a context for this thread; sleeps while all are taken. */
+/* Claims a context for one request of this thread; sleeps while all are taken, or while requests are held back. A
+ * request claims one context of an image and no second. */
 struct img_context *context_claim(struct img_epochs *e);
 void context_release(struct img_epochs *e, struct img_context *c);
+/* Holds new claims back and waits until no context is claimed: no request runs. Holds nest. */
+void requests_hold(struct img_epochs *e);
+void requests_release(struct img_epochs *e);
 void context_lock(struct img_context *c);
 void context_unlock(struct img_context *c);
 

@@ -18,7 +18,7 @@ struct file {
     bool duplicated; /* the caller's open file description: others may have it open after we close */
     bool block_device;
     bool in_memory; /* on tmpfs */
-    bool sync; /* flush reaches the disk; false: IMG_CACHE_UNSAFE */
+    bool sync;      /* flush reaches the disk; false: IMG_CACHE_UNSAFE */
     enum lock_mode lock;
 
     /* The length as this process made it; a block device's is fixed. Writes that extend raise it after they are done,

@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "io.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -43,9 +44,14 @@ static int probe(struct storage *file, const struct img_driver **out, struct img
     for (size_t i = 0; i < DRIVERS; i++)
         if (drivers[i]->probe && drivers[i]->probe(head, count)) {
             *out = drivers[i];
-            break;
+            return 0;
         }
-    return 0;
+    const char *foreign = raw_foreign_format(head, count);
+    return foreign ? img_fail(err, -ENOTSUP,
+                              "Could not open '%s': it looks like %s, a format that is not supported; with the format "
+                              "'raw' it is taken as it is",
+                              file->name, foreign)
+                   : 0;
 }
 
 /* "nbd://..." or "json:{...}": a colon in front of any slash. */
@@ -55,6 +61,8 @@ static bool has_protocol(const char *name) {
 }
 
 int name_beside(const char *image_path, const char *name, char **out, struct img_error *err) {
+    if (strncmp(name, "file:", 5) == 0)
+        name += 5;
     if (has_protocol(name))
         return img_fail(err, -ENOTSUP, "'%s' names '%s': only plain paths of local files are followed", image_path,
                         name);
@@ -81,6 +89,7 @@ static void free_layer(struct img *image) {
     if (image->file)
         storage_close(image->file);
     epochs_destroy(&image->epochs);
+    pthread_mutex_destroy(&image->whole);
     pthread_mutex_destroy(&image->first_sector);
     free(image->path);
     free(image->full_backing);
@@ -110,6 +119,7 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
         return img_fail(err, -ENOMEM, "no memory to open an image");
     }
     epochs_init(&image->epochs);
+    pthread_mutex_init(&image->whole, NULL);
     pthread_mutex_init(&image->first_sector, NULL);
     image->file = file;
     image->path = strdup(file->name ? file->name : "");
@@ -156,7 +166,7 @@ static void free_chain(struct img *image) {
 
 static int refuse_loop(struct img *top, struct storage *file, struct img_error *err) {
     for (struct img *layer = top; layer; layer = layer->backing)
-        if (file->inode && layer->file->inode == file->inode && layer->file->device_id == file->device_id)
+        if (file->device_id && layer->file->inode == file->inode && layer->file->device_id == file->device_id)
             return img_fail(err, -ELOOP, "the backing chain of '%s' comes back to '%s'", top->path, layer->path);
     return 0;
 }
@@ -220,6 +230,10 @@ int image_open_storage(struct storage *file, const struct img_open_options *opti
 }
 
 static int check_options(const struct img_open_options *o, struct img_error *err) {
+    const uint32_t known = IMG_OPEN_WRITE | IMG_OPEN_NO_BACKING | IMG_OPEN_FORCE_SHARE | IMG_OPEN_INFO |
+                           IMG_OPEN_CHECK | IMG_OPEN_UNLOCKED;
+    if (o->flags & ~known)
+        return img_fail(err, -EINVAL, "open flags 0x%x are unknown", o->flags & ~known);
     if (o->flags & IMG_OPEN_FORCE_SHARE && o->flags & IMG_OPEN_WRITE)
         return img_fail(err, -EINVAL, "force-share=on can only be used with read-only images");
     if (o->cache > IMG_CACHE_UNSAFE)
@@ -346,6 +360,11 @@ int img_resize(struct img *image, uint64_t size, enum img_preallocation prealloc
         return img_fail(err, -EBADF, "'%s' is open for reading only", image->path);
     if (size > INT64_MAX - 511)
         return img_fail(err, -EFBIG, "a size of %llu bytes is too large", (unsigned long long)size);
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
+        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
+    if (flags & ~(uint32_t)IMG_RESIZE_SHRINK)
+        return img_fail(err, -EINVAL, "resize flags 0x%x are unknown", flags);
+    SCOPED_MUTEX(&image->whole);
     return image->driver->resize(image, (size + 511) & ~511ull, preallocation, flags, err);
 }
 
@@ -355,5 +374,12 @@ int img_check(struct img *image, const struct img_check_options *options, struct
     memset(result, 0, sizeof *result);
     if (!image->driver->check)
         return img_fail(err, -ENOTSUP, "This image format does not support checks");
-    return image->driver->check(image, options ? options : &defaults, result, err);
+    const struct img_check_options *o = options ? options : &defaults;
+    if (o->flags & ~(uint32_t)(IMG_CHECK_REPAIR_LEAKS | IMG_CHECK_REPAIR_ALL))
+        return img_fail(err, -EINVAL, "check flags 0x%x are unknown", o->flags);
+    SCOPED_MUTEX(&image->whole);
+    struct img_context *c = context_claim(&image->epochs);
+    int r = image->driver->check(image, o, result, err);
+    context_release(&image->epochs, c);
+    return r;
 }

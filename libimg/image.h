@@ -25,9 +25,9 @@ struct img {
     enum img_cache cache;
     bool writable;
     bool probed_raw;              /* raw by probing: must not become another format */
+    pthread_mutex_t whole;        /* one call at a time that acts on the image as a whole: resize, check */
     pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
     bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
-    unsigned depth;               /* layers below */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
 };
@@ -53,8 +53,6 @@ struct img_driver {
      * *backing_format (malloc'ed, NULL: none; the caller opens it). Cleans up after itself when it fails. */
     int (*open)(struct img *, const struct img_driver_options *, char **backing, char **backing_format,
                 struct img_error *);
-    /* After the chain is open: the dirty bit's repair. May be NULL. */
-    int (*opened)(struct img *, struct img_error *);
     /* Makes all durable and gives back what was reserved; no request runs. Called once before `close`, for a writable
      * image. */
     int (*finish)(struct img *, struct img_error *);
@@ -83,8 +81,10 @@ struct img_driver {
     int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
+    /* 0 when the image's codec has this level (0: its default), or -EINVAL with its range. */
+    int (*check_level)(struct img *, int level, struct img_error *);
     /* One cluster in, at most `cap` bytes out: returns the stored size, 0 when it does not fit, or -errno. */
-    int64_t (*compress)(struct img *, const void *in, size_t count, void *out, size_t cap);
+    int64_t (*compress)(struct img *, int level, const void *in, size_t count, void *out, size_t cap);
     int (*decompress)(struct img *, const void *in, size_t stored, void *out, size_t count);
 };
 

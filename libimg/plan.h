@@ -75,7 +75,7 @@ struct img_need {
 
 #define IMG_PLAN_STEPS 8
 
-/* One reservation of host clusters (qcow2/resv.c), hung on the L2 slice that will name them. */
+/* One reservation of host clusters (qcow2/write.c), hung on the L2 slice that will name them. */
 struct img_reservation {
     struct img_reservation *next;
     void *slice;
@@ -114,8 +114,8 @@ struct img_plan {
 
     /* the driver's, between resolve and commit */
     struct img_reservation resv;
-    void *freed; /* clusters that lose a reference at commit */
-    uint64_t extra[2];
+    void *freed;         /* clusters that lose a reference at commit */
+    uint64_t compressed; /* the entry that names what is written compressed */
 };
 
 #endif

@@ -42,11 +42,11 @@ struct request {
     uint64_t in_layer;     /* below the top: bytes that are asked of this layer */
 
     struct img_plan plan;
-    unsigned step;        /* of a read: which is being moved; its `host` and `length` shrink as it goes */
-    bool no_inline;       /* the page cache does not have it */
-    uint64_t host_end;    /* of a write, for storage_ops.wrote */
+    unsigned step;     /* of a read: which is being moved; its `host` and `length` shrink as it goes */
+    bool no_inline;    /* the page cache does not have it */
+    uint64_t host_end; /* of a write, for storage_ops.wrote */
     bool flushing, failed_flush;
-    int result;           /* of what somebody else did for it */
+    int result; /* of what somebody else did for it */
     bool cancelled;
 
     struct request *followers;
@@ -98,7 +98,7 @@ struct img_queue {
 
     struct request_list run, done, gate, blocked, idle;
     unsigned under_way;
-    bool no_nowait[2];     /* the host's file system has no RWF_NOWAIT, for reads and writes */
+    bool no_nowait[2]; /* the host's file system has no RWF_NOWAIT, for reads and writes */
     unsigned misses[2], sq_pending;
 
     struct watch watches[QUEUE_WATCHES];

@@ -10,7 +10,7 @@
  *   - A failed flush stays failed: what the kernel dropped cannot be flushed by asking again, so from then on every
  *     flush fails and writes are refused until the image is opened anew.
  *   - An image that is raw only because nothing else fitted must not be given another format's first sector by who
- * writes to it: next time it would be opened as that format, with the references that the writer chose.
+ *     writes to it: next time it would be opened as that format, with the references that the writer chose.
  *
  * Always holds: base + size, rounded down to the storage's end where that cannot grow, is a range of the storage.
  */
@@ -41,29 +41,30 @@ static struct raw *raw_of(const struct img *image) {
 /* ---- the first sector ---- */
 
 struct magic {
+    const char *format;
     uint16_t offset;
     uint16_t length;
     const char *bytes;
 };
 
-#define MAGIC(offset, text)                                                                                            \
-    { offset, sizeof(text) - 1, text }
+#define MAGIC(format, offset, text)                                                                                    \
+    { format, offset, sizeof(text) - 1, text }
 
 static const struct magic magics[] = {
-    MAGIC(0, "QFI\xfb"),                             /* qcow, qcow2 */
-    MAGIC(0, "LUKS\xba\xbe"),                        /* LUKS 1 and 2 */
-    MAGIC(0, "QED\0"),                               /* QED */
-    MAGIC(0, "KDMV"),                                /* VMDK, sparse */
-    MAGIC(0, "COWD"),                                /* VMDK, ESX */
-    MAGIC(0, "# Disk DescriptorFile"),               /* VMDK, descriptor: names other files */
-    MAGIC(0, "vhdxfile"),                            /* VHDX */
-    MAGIC(0, "conectix"),                            /* VHD */
-    MAGIC(0, "<<< Oracle VM VirtualBox Disk Image"), /* VDI */
-    MAGIC(64, "\x7f\x10\xda\xbe"),                   /* VDI */
-    MAGIC(0, "WithoutFreeSpace"),                    /* Parallels */
-    MAGIC(0, "WithouFreSpacExt"),                    /* Parallels, extended */
-    MAGIC(0, "Bochs Virtual HD Image"),              /* Bochs */
-    MAGIC(0, "#!/bin/sh\n#V2.0 Format\nmodprobe "),  /* cloop */
+    MAGIC("qcow2", 0, "QFI\xfb"), /* qcow too */
+    MAGIC("LUKS", 0, "LUKS\xba\xbe"),
+    MAGIC("QED", 0, "QED\0"),
+    MAGIC("VMDK", 0, "KDMV"), /* sparse */
+    MAGIC("VMDK", 0, "COWD"), /* ESX */
+    MAGIC("VMDK", 0, "# Disk DescriptorFile"),
+    MAGIC("VHDX", 0, "vhdxfile"),
+    MAGIC("VHD", 0, "conectix"),
+    MAGIC("VDI", 0, "<<< Oracle VM VirtualBox Disk Image"),
+    MAGIC("VDI", 64, "\x7f\x10\xda\xbe"),
+    MAGIC("Parallels", 0, "WithoutFreeSpace"),
+    MAGIC("Parallels", 0, "WithouFreSpacExt"),
+    MAGIC("Bochs", 0, "Bochs Virtual HD Image"),
+    MAGIC("cloop", 0, "#!/bin/sh\n#V2.0 Format\nmodprobe "),
 };
 
 /* A VMDK descriptor needs no magic: comments and empty lines, then a version. It names other files. */
@@ -79,20 +80,16 @@ static bool is_descriptor(const uint8_t *data, size_t count) {
     return count - at >= sizeof version - 1 && memcmp(data + at, version, sizeof version - 1) == 0;
 }
 
-int raw_check_first_sector(const uint8_t *data, size_t count) {
+const char *raw_foreign_format(const uint8_t *data, size_t count) {
     if (count > RAW_GUARDED)
         count = RAW_GUARDED;
-    if (is_descriptor(data, count))
-        return -EPERM;
     for (size_t i = 0; i < sizeof magics / sizeof *magics; i++) {
         const struct magic *m = &magics[i];
         if (count >= (size_t)m->offset + m->length && memcmp(data + m->offset, m->bytes, m->length) == 0)
-            return -EPERM;
+            return m->format;
     }
-    return 0;
+    return is_descriptor(data, count) ? "VMDK" : NULL;
 }
-
-/* ---- opening and closing ---- */
 
 /* Everything is raw, so it is what remains when no other format has said yes. */
 static bool raw_probe(const uint8_t *head, size_t count) {
@@ -336,11 +333,13 @@ static int raw_resize(struct img *image, uint64_t size, enum img_preallocation p
         r = round_to_sector(image, &size, err);
     if (r < 0)
         return r;
+    struct img_context *c = context_claim(&image->epochs);
     gate_close(&image->epochs, true);
     r = check_resize(image, atomic_load(&image->size), size, preallocation, flags, err);
     if (r == 0)
         r = change_length(image, size, preallocation, err);
     gate_open(&image->epochs, true);
+    context_release(&image->epochs, c);
     return r;
 }
 

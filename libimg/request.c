@@ -17,7 +17,7 @@
 
 int request_check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
     uint64_t size = atomic_load(&image->size);
-    if (image->flags & IMG_OPEN_INFO)
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
     if (offset > size || length > size - offset)
         return img_fail(err, -EINVAL, "the range of %llu bytes at %llu is not inside '%s', which has %llu bytes",
@@ -31,12 +31,14 @@ bool request_writes_through(const struct img *image) {
     return image->cache == IMG_CACHE_WRITETHROUGH || image->cache == IMG_CACHE_DIRECTSYNC;
 }
 
-/* Releases the context; a write of the write-through modes is durable when it returns. */
+/* The end of a call that wrote, the context's too; in the write-through modes what it wrote is durable then. */
 static int finish_write(struct img *image, struct img_context *c, int r, struct img_error *err) {
-    context_release(&image->epochs, c);
     if (image->driver->relieve)
         image->driver->relieve(image);
-    return r == 0 && request_writes_through(image) ? img_flush(image, err) : r;
+    if (r == 0 && request_writes_through(image))
+        r = image->driver->flush(image, err);
+    context_release(&image->epochs, c);
+    return r;
 }
 
 int request_size(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
@@ -62,10 +64,8 @@ int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t of
     return r;
 }
 
-/* A raw image that was found by probing must not become something else behind its user's back: what its first sector is
- * going to be is looked at before it is written, one write at a time. `iov` NULL: zeroes. */
-static int guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                              struct img_error *err) {
+int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
+                          struct img_error *err) {
     uint8_t sector[RAW_GUARDED] = {0};
     uint64_t size = atomic_load(&image->size), there = size < RAW_GUARDED ? size : RAW_GUARDED;
     uint64_t changed = offset >= there ? 0 : count < there - offset ? count : there - offset;
@@ -77,12 +77,12 @@ static int guard_first_sector(struct img *image, const struct iovec *iov, int ni
         iov_get(&from, sector + offset, changed);
     else
         memset(sector + offset, 0, changed);
-    r = raw_check_first_sector(sector, there);
-    return r < 0 ? img_fail(err, r,
-                            "writing this first sector would turn '%s', which was probed as raw, into another format: "
-                            "open it as raw explicitly",
-                            image->path)
-                 : 0;
+    const char *foreign = raw_foreign_format(sector, there);
+    return foreign ? img_fail(err, -EPERM,
+                              "writing this first sector would turn '%s', which was probed as raw, into another format "
+                              "(%s): open it as raw explicitly",
+                              image->path, foreign)
+                   : 0;
 }
 
 bool request_is_guarded(const struct img *image, uint64_t offset) {
@@ -107,7 +107,7 @@ int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t o
     if (!request_is_guarded(image, offset))
         return write_vector(image, iov, niov, count, offset, err);
     SCOPED_MUTEX(&image->first_sector);
-    r = guard_first_sector(image, iov, niov, count, offset, err);
+    r = io_guard_first_sector(image, iov, niov, count, offset, err);
     return r < 0 ? r : write_vector(image, iov, niov, count, offset, err);
 }
 
@@ -128,7 +128,7 @@ static int write_compressed_cluster(struct img *image, struct img_context *c, co
         memset(scratch + cluster + count, 0, cluster - count);
         data = scratch + cluster;
     }
-    int64_t stored = image->driver->compress(image, data, cluster, scratch, cluster - 1);
+    int64_t stored = image->driver->compress(image, 0, data, cluster, scratch, cluster - 1);
     if (stored < 0)
         return img_fail_errno(err, stored, "could not compress the cluster at guest offset %llu of '%s'",
                               (unsigned long long)offset, image->path);
@@ -173,12 +173,14 @@ static int clear_range(struct img *image, enum img_op op, bool may_unmap, uint64
 int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags, struct img_error *err) {
     bool may_unmap = flags & IMG_ZERO_MAY_UNMAP;
     int r = request_check_range(image, offset, length, true, err);
+    if (r == 0 && flags & ~(uint32_t)IMG_ZERO_MAY_UNMAP)
+        r = img_fail(err, -EINVAL, "zero flags 0x%x are unknown", flags);
     if (r < 0 || !length)
         return r;
     if (!request_is_guarded(image, offset))
         return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
     SCOPED_MUTEX(&image->first_sector);
-    r = guard_first_sector(image, NULL, 0, length, offset, err);
+    r = io_guard_first_sector(image, NULL, 0, length, offset, err);
     return r < 0 ? r : clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
 }
 
@@ -188,15 +190,20 @@ int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_
 }
 
 int img_flush(struct img *image, struct img_error *err) {
-    return image->writable ? image->driver->flush(image, err) : 0;
+    if (!image->writable)
+        return 0;
+    struct img_context *c = context_claim(&image->epochs);
+    int r = image->driver->flush(image, err);
+    context_release(&image->epochs, c);
+    return r;
 }
 
 int img_drain(struct img *image, struct img_error *err) {
     (void)err;
-    gate_close(&image->epochs, true);
+    requests_hold(&image->epochs);
     return 0;
 }
 
 void img_resume(struct img *image) {
-    gate_open(&image->epochs, true);
+    requests_release(&image->epochs);
 }

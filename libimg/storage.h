@@ -26,8 +26,8 @@ struct storage_extent {
     bool zero;       /* a hole: reads as zeroes and takes no space */
 };
 
-/* How an executor may do the I/O of a storage itself: preadv and pwritev on `fd`, at the storage's own offsets, of which
- * a read that ends early has met the end (zeroes follow). */
+/* How an executor may do the I/O of a storage itself: preadv and pwritev on `fd`, at the storage's own offsets, of
+ * which a read that ends early has met the end (zeroes follow). */
 struct storage_descriptor {
     int fd;
     bool in_memory;      /* tmpfs: no call ever waits */

@@ -2,7 +2,8 @@
 /* codec.h - compression as qcow2 wants it: one buffer in, one buffer out, one small table for each method.
  *
  * Thread-safe: each call takes a context from a small pool of its codec or makes one, so that no call pays for setting
- * one up each time.
+ * one up each time. What comes out depends on the input, the level and the machine's kind of processor, never on what
+ * the context was used for before.
  */
 #ifndef LIBIMG_CODEC_H
 #define LIBIMG_CODEC_H
@@ -12,8 +13,10 @@
 
 struct codec {
     const char *name; /* "zlib", "zstd" */
-    /* Bytes written to `out`; 0 when `cap` is too small, or so close that the library gave up; -errno otherwise. */
-    int64_t (*compress)(const void *in, size_t count, void *out, size_t cap);
+    int levels;       /* 1 to this one: the higher the smaller and the slower; 0 is the default */
+    /* Bytes written to `out`; 0 when `cap` is too small, or so close that the library gave up; -EINVAL when there is no
+     * such level, -errno otherwise. */
+    int64_t (*compress)(int level, const void *in, size_t count, void *out, size_t cap);
     /* Exactly `count` bytes or -EIO. `stored` may reach past the end of the compressed data (whole sectors). */
     int (*decompress)(const void *in, size_t stored, void *out, size_t count);
 };

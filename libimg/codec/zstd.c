@@ -17,6 +17,10 @@
 
 #include "pool.h"
 
+#define LEVELS 19 /* those above are for files, with windows larger than a cluster */
+#define DEFAULT_LEVEL 3
+#define KEPT_BYTES (4 << 20)
+
 static void *make_compressor(void) {
     return ZSTD_createCCtx();
 }
@@ -33,12 +37,25 @@ static void destroy_decompressor(void *context) {
 static struct codec_pool compressors = CODEC_POOL(make_compressor, destroy_compressor);
 static struct codec_pool decompressors = CODEC_POOL(make_decompressor, destroy_decompressor);
 
-static int64_t zstd_compress(const void *in, size_t count, void *out, size_t cap) {
+/* A context grows to what its level needs for its cluster, at the high ones and 2 MiB to tens of MiB. Those are not
+ * kept: beside the time that such a level takes, making one is nothing. */
+static void give_back(ZSTD_CCtx *context) {
+    if (ZSTD_sizeof_CCtx(context) > KEPT_BYTES)
+        destroy_compressor(context);
+    else
+        codec_pool_give(&compressors, context);
+}
+
+static int64_t zstd_compress(int level, const void *in, size_t count, void *out, size_t cap) {
+    if (level < 0 || level > LEVELS)
+        return -EINVAL;
     ZSTD_CCtx *context = codec_pool_take(&compressors);
     if (context == NULL)
         return -ENOMEM;
-    size_t r = ZSTD_compress2(context, out, cap, in, count);
-    codec_pool_give(&compressors, context);
+    size_t r = ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level ? level : DEFAULT_LEVEL);
+    if (!ZSTD_isError(r))
+        r = ZSTD_compress2(context, out, cap, in, count);
+    give_back(context);
     if (!ZSTD_isError(r))
         return (int64_t)r;
     switch (ZSTD_getErrorCode(r)) {
@@ -65,4 +82,4 @@ static int zstd_decompress(const void *in, size_t stored, void *out, size_t coun
     return ZSTD_isError(r) || r != count ? -EIO : 0;
 }
 
-const struct codec codec_zstd = {"zstd", zstd_compress, zstd_decompress};
+const struct codec codec_zstd = {"zstd", LEVELS, zstd_compress, zstd_decompress};

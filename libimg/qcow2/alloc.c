@@ -39,11 +39,14 @@ static bool take_extent(struct allocator *a, uint64_t want, struct free_extent *
 static int highest_counted(struct qcow2 *q, uint64_t *end, struct img_error *err) {
     struct refcounts *rc = &q->refcounts;
     *end = 1;
-    for (uint64_t group = rc->table_entries; group-- > 0;) {
+    uint64_t groups =
+        (q->alloc.limit + rc->per_block - 1) / rc->per_block; /* what lies behind the device does not count */
+    for (uint64_t group = groups < rc->table_entries ? groups : rc->table_entries; group-- > 0;) {
         if (!rc->table[group])
             continue;
-        for (uint64_t i = rc->per_block; i-- > 0;) {
-            uint64_t cluster = group * rc->per_block + i, count;
+        uint64_t first = group * rc->per_block, n = q->alloc.limit - first;
+        for (uint64_t i = n < rc->per_block ? n : rc->per_block; i-- > 0;) {
+            uint64_t cluster = first + i, count;
             int r = refcount_load(q, cluster, err);
             if (r < 0)
                 return r;
@@ -218,10 +221,10 @@ static int take_known(struct qcow2 *q, struct run *run, uint64_t want, struct im
         int r = claim(q, e.cluster, e.count, &claimed, err);
         if (r < 0)
             return r;
+        if (claimed < e.count) /* the next one is counted by something */
+            alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
         if (!claimed)
             continue;
-        if (claimed < e.count) /* the next one is counted by something; what is behind it is found again by a scan */
-            alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
         run_fill(run, e.cluster, claimed, e.zero);
         return 1;
     }
@@ -259,7 +262,8 @@ static int take_fresh(struct qcow2 *q, struct run *run, uint64_t want, struct im
 
 static uint64_t wanted(const struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t least) {
     uint64_t start = kind == RUN_META ? 1 : MIB >> q->cluster_bits;
-    uint64_t most = kind == RUN_META ? 16 : 16 * MIB >> q->cluster_bits;
+    /* compressed data comes slowly, and of what it leaves over only the end of the file can be given back */
+    uint64_t most = kind == RUN_META ? 16 : (least ? 16 * MIB : MIB / 4) >> q->cluster_bits;
     uint64_t want = run->want ? run->want * 2ull : start;
     if (kind == RUN_DATA && want < least)
         want = least;
@@ -315,7 +319,7 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum r
     if (!run_is_empty(run))
         return 0;
     uint64_t want = wanted(q, run, kind, least);
-    for (int round = 0;; round++) {
+    for (bool relieved = false;;) {
         int r = writes_allowed(q, err);
         if (r == 0)
             r = search(q, c, run, kind, want, err);
@@ -330,21 +334,20 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum r
                 return r;
             continue;
         }
-        if (round)
+        if (relieved)
             return img_fail(err, -ENOSPC, "'%s' has no room for more clusters", q->image->path);
         if ((r = round_run(q, err)) < 0) /* what was let go may be free now */
             return r;
+        relieved = true;
     }
 }
 
-/* Whether the clusters are counted by blocks that exist; if not, *missing is the first that is not. */
-static bool blocks_cover(struct qcow2 *q, uint64_t first, uint64_t count, uint64_t *missing) {
+/* Whether the clusters are counted by blocks that exist. */
+static bool blocks_cover(struct qcow2 *q, uint64_t first, uint64_t count) {
     uint64_t per_block = q->refcounts.per_block;
     for (uint64_t group = first / per_block; group <= (first + count - 1) / per_block; group++)
-        if (!refcount_has_block(q, group * per_block)) {
-            *missing = group * per_block > first ? group * per_block : first;
+        if (!refcount_has_block(q, group * per_block))
             return false;
-        }
     return true;
 }
 
@@ -364,39 +367,51 @@ static int claim_fresh(struct qcow2 *q, uint64_t count, uint64_t *first, uint64_
 int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err) {
     struct allocator *a = &q->alloc;
     for (;;) {
-        uint64_t missing, claimed = 0;
+        uint64_t claimed = 0;
         pthread_mutex_lock(&a->refill);
-        /* a block that is missing is made first; it starts its group, and the clusters behind it are taken then */
-        bool covered = blocks_cover(q, a->fresh, count, &missing);
+        bool covered = blocks_cover(q, a->fresh, count);
         int r = covered ? claim_fresh(q, count, first, &claimed, err) : 0;
         pthread_mutex_unlock(&a->refill);
         if (!covered)
-            r = refcounts_grow(q, missing, err);
+            r = refcounts_cover(q, count, err);
         if (r < 0 || claimed == count)
             return r;
-        if (claimed && (r = refcount_release(q, *first, claimed, false, err)) < 0)
+        struct freed_run back = {*first, claimed};
+        if ((r = refcount_release(q, &back, false, err)) < 0)
             return r;
     }
 }
 
 /* ---- closing ---- */
 
-static int return_run(struct qcow2 *q, uint64_t from, uint64_t to, struct img_error *err) {
-    return from < to ? refcount_release(q, from, to - from, false, err) : 0;
+/* What could not be given back stays the run's. */
+static int return_run(struct qcow2 *q, struct run *run, struct img_error *err) {
+    struct freed_run held = {run->next, run->end - run->next};
+    int r = refcount_release(q, &held, false, err);
+    run->next = held.cluster;
+    return r;
+}
+
+static int return_bytes(struct qcow2 *q, struct q2_context *c, struct img_error *err) {
+    struct freed_run held = {0};
+    if (c->byte_next < c->byte_end) {
+        held.cluster = cluster_index(q, c->byte_next);
+        held.count = cluster_index(q, c->byte_end - 1) + 1 - held.cluster;
+    }
+    int r = refcount_release(q, &held, false, err);
+    c->byte_next = r < 0 ? held.cluster << q->cluster_bits : 0;
+    c->byte_end = r < 0 ? c->byte_end : 0;
+    return r;
 }
 
 int alloc_return_runs(struct qcow2 *q, struct img_error *err) {
     for (unsigned i = 0; i < IMG_CONTEXTS; i++) {
         struct q2_context *c = q->image->epochs.contexts[i].driver;
-        if (!c)
-            continue;
-        struct q2_context held = *c;
-        memset(c, 0, sizeof *c);
-        int r = return_run(q, held.data.next, held.data.end, err);
-        if (r == 0)
-            r = return_run(q, held.meta.next, held.meta.end, err);
-        if (r == 0 && held.byte_next < held.byte_end)
-            r = return_run(q, cluster_index(q, held.byte_next), cluster_index(q, held.byte_end - 1) + 1, err);
+        int r = c ? return_run(q, &c->data, err) : 0;
+        if (r == 0 && c)
+            r = return_run(q, &c->meta, err);
+        if (r == 0 && c)
+            r = return_bytes(q, c, err);
         if (r < 0)
             return r;
     }

@@ -107,6 +107,7 @@ static int grow(struct qcow2_bitmaps *b, size_t *room) {
 static int read_all(struct directory *d, const struct qcow2_header *h, struct qcow2_bitmaps *out,
                     struct img_error *err) {
     size_t room = 0;
+    uint64_t names = 0;
     while (out->count < h->nb_bitmaps) {
         size_t index = out->count;
         int r = grow(out, &room);
@@ -116,6 +117,11 @@ static int read_all(struct directory *d, const struct qcow2_header *h, struct qc
         r = read_one(d, h, index, &out->list[index], err);
         if (r < 0)
             return r;
+        names += strlen(out->list[index].name);
+        if (names > QCOW2_MAX_NAME_BYTES)
+            return img_fail(err, -EINVAL,
+                            "Bitmap directory entry %zu: the names up to here take %" PRIu64 " bytes, more than %d",
+                            index, names, QCOW2_MAX_NAME_BYTES);
     }
     if (directory_left(d) > 0)
         return img_fail(err, -EUCLEAN,

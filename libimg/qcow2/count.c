@@ -6,6 +6,8 @@
  */
 #include "count.h"
 
+#include "../hash.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -20,13 +22,9 @@ struct count_chunk {
     uint16_t leaves[CHUNK_LEAVES][COUNT_LEAF];
 };
 
-static uint64_t hash(uint64_t key) {
-    key *= 0x9e3779b97f4a7c15ull;
-    return key ^ key >> 32;
-}
-
 int counts_init(struct counts *c) {
-    *c = (struct counts){.mask = FIRST_SLOTS - 1, .large_mask = FIRST_SLOTS - 1, .last_number = UINT64_MAX};
+    *c = (struct counts){
+        .mask = FIRST_SLOTS - 1, .large_mask = FIRST_SLOTS - 1, .last_number = UINT64_MAX, .factor = hash_factor(c)};
     c->slots = calloc(FIRST_SLOTS, sizeof *c->slots);
     c->large = calloc(FIRST_SLOTS, sizeof *c->large);
     if (c->slots && c->large)
@@ -48,8 +46,8 @@ void counts_free(struct counts *c) {
 
 /* ---- leaves ---------------------------------------------------------------------------------- */
 
-static struct count_slot *find_slot(struct count_slot *slots, uint64_t mask, uint64_t key) {
-    uint64_t i = hash(key) & mask;
+static struct count_slot *find_slot(const struct counts *c, struct count_slot *slots, uint64_t mask, uint64_t key) {
+    uint64_t i = hash_number(c->factor, key) & mask;
     while (slots[i].key && slots[i].key != key)
         i = (i + 1) & mask;
     return &slots[i];
@@ -62,7 +60,7 @@ static int grow_slots(struct counts *c) {
         return -ENOMEM;
     for (uint64_t i = 0; i <= c->mask; i++)
         if (c->slots[i].key)
-            *find_slot(slots, mask, c->slots[i].key) = c->slots[i];
+            *find_slot(c, slots, mask, c->slots[i].key) = c->slots[i];
     free(c->slots);
     c->slots = slots;
     c->mask = mask;
@@ -84,12 +82,12 @@ static uint16_t *new_leaf(struct counts *c) {
 static uint16_t *make_leaf(struct counts *c, uint64_t number) {
     if (number == c->last_number)
         return c->last_leaf;
-    struct count_slot *slot = find_slot(c->slots, c->mask, number + 1);
+    struct count_slot *slot = find_slot(c, c->slots, c->mask, number + 1);
     if (!slot->key) {
         if ((c->used + 1) * 4 > (c->mask + 1) * 3) {
             if (grow_slots(c))
                 return NULL;
-            slot = find_slot(c->slots, c->mask, number + 1);
+            slot = find_slot(c, c->slots, c->mask, number + 1);
         }
         uint16_t *leaf = new_leaf(c);
         if (!leaf)
@@ -104,7 +102,7 @@ static uint16_t *make_leaf(struct counts *c, uint64_t number) {
 
 const uint16_t *counts_leaf(const struct counts *c, uint64_t cluster) {
     uint64_t number = cluster >> COUNT_LEAF_BITS;
-    return find_slot(c->slots, c->mask, number + 1)->leaf;
+    return find_slot(c, c->slots, c->mask, number + 1)->leaf;
 }
 
 static int compare_numbers(const void *a, const void *b) {
@@ -127,8 +125,8 @@ int counts_leaves(const struct counts *c, uint64_t **out, size_t *n) {
 
 /* ---- counts that do not fit a cell -------------------------------------------------------------- */
 
-static struct count_large *find_large(struct count_large *large, uint64_t mask, uint64_t key) {
-    uint64_t i = hash(key) & mask;
+static struct count_large *find_large(const struct counts *c, struct count_large *large, uint64_t mask, uint64_t key) {
+    uint64_t i = hash_number(c->factor, key) & mask;
     while (large[i].key && large[i].key != key)
         i = (i + 1) & mask;
     return &large[i];
@@ -141,7 +139,7 @@ static int grow_large(struct counts *c) {
         return -ENOMEM;
     for (uint64_t i = 0; i <= c->large_mask; i++)
         if (c->large[i].key)
-            *find_large(large, mask, c->large[i].key) = c->large[i];
+            *find_large(c, large, mask, c->large[i].key) = c->large[i];
     free(c->large);
     c->large = large;
     c->large_mask = mask;
@@ -150,12 +148,12 @@ static int grow_large(struct counts *c) {
 
 /* Moves the count to the second table, or adds to it there. */
 static int add_large(struct counts *c, uint16_t *cell, uint64_t cluster, uint64_t weight) {
-    struct count_large *large = find_large(c->large, c->large_mask, cluster + 1);
+    struct count_large *large = find_large(c, c->large, c->large_mask, cluster + 1);
     if (!large->key) {
         if ((c->large_used + 1) * 4 > (c->large_mask + 1) * 3) {
             if (grow_large(c))
                 return -ENOMEM;
-            large = find_large(c->large, c->large_mask, cluster + 1);
+            large = find_large(c, c->large, c->large_mask, cluster + 1);
         }
         *large = (struct count_large){cluster + 1, *cell & COUNT_ESCAPE};
         c->large_used++;
@@ -190,7 +188,7 @@ int counts_add(struct counts *c, uint64_t first, uint64_t n, uint64_t weight, un
 
 uint64_t counts_cell(const struct counts *c, uint16_t cell, uint64_t cluster) {
     uint64_t count = cell & COUNT_ESCAPE;
-    return count < COUNT_ESCAPE ? count : find_large(c->large, c->large_mask, cluster + 1)->count;
+    return count < COUNT_ESCAPE ? count : find_large(c, c->large, c->large_mask, cluster + 1)->count;
 }
 
 uint64_t counts_get(const struct counts *c, uint64_t cluster) {

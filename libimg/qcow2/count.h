@@ -40,6 +40,7 @@ struct count_large {
 struct counts {
     struct count_slot *slots;
     uint64_t mask, used;
+    uint64_t factor; /* hash.h */
     struct count_large *large;
     uint64_t large_mask, large_used;
     struct count_chunk *chunks; /* where the leaves lie */

@@ -7,6 +7,8 @@
  */
 #include "qcow2.h"
 
+#include "../hash.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -70,8 +72,6 @@ void compressed_clusters(const struct qcow2 *q, uint64_t word, uint64_t *first, 
 static const char *compressed_fault(struct qcow2 *q, uint64_t word) {
     if (q->external)
         return "is compressed although the data is in an external file";
-    if (word & QCOW2_COPIED)
-        return "is compressed and has the COPIED flag";
     uint64_t host = qcow2_compressed_offset(word, q->cluster_bits), first, count;
     if (host >= storage_size(q->file))
         return "names compressed data past the end of the file";
@@ -108,7 +108,7 @@ const char *entry_fault(struct qcow2 *q, struct l2_entry e, uint64_t cluster) {
 
 struct cluster_set {
     struct cluster_set *older; /* readers may still look there; freed with the image */
-    uint64_t mask, used;
+    uint64_t mask, used, factor;
     _Atomic uint64_t slot[]; /* cluster + 2 */
 };
 enum { SLOT_EMPTY = 0, SLOT_REMOVED = 1 };
@@ -118,17 +118,16 @@ static struct cluster_set *set_new(uint64_t slots, struct cluster_set *older) {
     if (set) {
         set->mask = slots - 1;
         set->older = older;
+        if (older)
+            set->factor = older->factor;
+        else
+            set->factor = hash_factor(set);
     }
     return set;
 }
 
-static uint64_t set_hash(uint64_t cluster) {
-    cluster *= 0x9e3779b97f4a7c15ull;
-    return cluster ^ cluster >> 32;
-}
-
 static void set_insert(struct cluster_set *set, uint64_t value) {
-    uint64_t i = set_hash(value - 2) & set->mask;
+    uint64_t i = hash_number(set->factor, value - 2) & set->mask;
     while (atomic_load_explicit(&set->slot[i], memory_order_relaxed) > SLOT_REMOVED)
         i = (i + 1) & set->mask;
     if (atomic_load_explicit(&set->slot[i], memory_order_relaxed) == SLOT_EMPTY)
@@ -137,7 +136,7 @@ static void set_insert(struct cluster_set *set, uint64_t value) {
 }
 
 static _Atomic uint64_t *set_find(struct cluster_set *set, uint64_t cluster) {
-    for (uint64_t i = set_hash(cluster) & set->mask;; i = (i + 1) & set->mask) {
+    for (uint64_t i = hash_number(set->factor, cluster) & set->mask;; i = (i + 1) & set->mask) {
         uint64_t value = atomic_load_explicit(&set->slot[i], memory_order_acquire);
         if (value == SLOT_EMPTY)
             return NULL;

@@ -218,7 +218,7 @@ int limbo_release(struct qcow2 *q, struct img_error *err) {
             continue;
         }
         for (uint32_t i = 0; i < f->used; i++) {
-            int r = refcount_release(q, f->run[i].cluster, f->run[i].count, f->punch, err);
+            int r = refcount_release(q, &f->run[i], f->punch, err);
             if (r < 0) { /* what is done is done, the rest stays */
                 memmove(f->run, f->run + i, (f->used - i) * sizeof f->run[0]);
                 f->used -= i;
@@ -262,7 +262,7 @@ static int metadata_failed(struct qcow2 *q, int code, const char *what, struct i
 static int write_round(struct qcow2 *q, struct round *r, struct img_error *err) {
     int e = refcounts_write(q);
     if (e < 0)
-        return metadata_failed(q, e, "the host could not write refcounts", err);
+        return img_fail_errno(err, e, "could not write the refcounts of '%s'", q->image->path);
     if (r->linked || r->l1_bits) {
         e = barrier(q, true);
         if (e < 0)

@@ -82,6 +82,7 @@ enum {
     QCOW2_MAX_REFCOUNT_TABLE_BYTES = 8 << 20,
     QCOW2_MAX_SNAPSHOTS = 65536,
     QCOW2_MAX_SNAPSHOT_TABLE_BYTES = 64 << 20,
+    QCOW2_MAX_NAME_BYTES = 4 << 20, /* ours: of all snapshots together, and of all bitmaps */
     QCOW2_MAX_SNAPSHOT_EXTRA = 1024,
     QCOW2_MAX_BITMAPS = 65535,
     QCOW2_MAX_BITMAP_DIRECTORY_BYTES = 64 << 20,

@@ -50,6 +50,7 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err) 
     static const char *const encryption[] = {NULL, "aes", "luks"};
     struct qcow2 *q = qcow2_of(image);
     const struct qcow2_header *h = &q->header;
+    SCOPED_MUTEX(&q->role); /* the header may be changing, and the lists are made once */
     if (list_snapshots(q) < 0 || list_bitmaps(q) < 0)
         return img_fail(err, -ENOMEM, "no memory for the snapshots and bitmaps of '%s'", image->path);
     info->cluster_size = q->cluster_size;

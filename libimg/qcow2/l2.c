@@ -24,7 +24,6 @@ int l2_init(struct qcow2 *q, uint64_t bytes) {
     uint64_t slices = bytes / slice_bytes(q);
     c->capacity = slices < 16 ? 16 : slices > 1u << 24 ? 1u << 24 : slices;
     c->budget = c->capacity / 4;
-    atomic_store(&c->last_miss, SLICE_NONE);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->loaded, NULL);
     c->all = calloc(c->capacity, sizeof *c->all);
@@ -237,8 +236,12 @@ static void fill(struct qcow2 *q, struct slice *s, uint64_t number, const uint64
             e.bitmap = be64toh(from[i * 2 + 1]);
             atomic_store_explicit(&s->e[i * 2 + 1], from[i * 2 + 1], memory_order_release);
         }
-        if (e.word | e.bitmap)
-            suspect |= entry_fault(q, e, cluster + i) != NULL;
+        const char *fault = e.word | e.bitmap ? entry_fault(q, e, cluster + i) : NULL;
+        suspect |= fault != NULL;
+        /* now, not when it is used: by then the file may have grown over the place that it names */
+        if (fault && q->writable)
+            corrupt_found(q, "the L2 entry of guest offset 0x%llx (0x%llx) %s",
+                          (unsigned long long)(cluster + i) << q->cluster_bits, (unsigned long long)e.word, fault);
     }
     atomic_store_explicit(&s->suspect, suspect, memory_order_release);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define L2_CACHE_DEFAULT (32ull << 20)
 #define REFCOUNT_CACHE_DEFAULT (8ull << 20)
@@ -111,6 +112,17 @@ static void set_geometry(struct qcow2 *q) {
     q->codec = h->compression_type == QCOW2_COMPRESSION_ZSTD ? &codec_zstd : &codec_deflate;
 }
 
+/* Beside the image, as a backing file is; QEMU looks in the working directory, which is tried next. */
+static int find_data_file(struct qcow2 *q, struct img_error *err) {
+    const char *name = q->header.data_file;
+    int r = name_beside(q->image->path, name, &q->data_path, err);
+    if (r < 0 || access(q->data_path, F_OK) == 0 || access(name, F_OK) < 0)
+        return r;
+    free(q->data_path);
+    q->data_path = strdup(name);
+    return q->data_path ? 0 : img_fail(err, -ENOMEM, "no memory for the name '%s'", name);
+}
+
 static int open_data_file(struct qcow2 *q, struct img_error *err) {
     q->data = q->file;
     if (!q->external)
@@ -118,9 +130,12 @@ static int open_data_file(struct qcow2 *q, struct img_error *err) {
     q->data = NULL;
     if (q->image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return 0;
+    if (q->image->flags & IMG_OPEN_NO_BACKING)
+        return img_fail(err, -EPERM, "'%s' keeps its data in '%s', and names in it are not to be followed",
+                        q->image->path, q->header.data_file ? q->header.data_file : "");
     if (!q->header.data_file)
         return img_fail(err, -EINVAL, "'data-file' is required for '%s': its header names none", q->image->path);
-    int r = name_beside(q->image->path, q->header.data_file, &q->data_path, err);
+    int r = find_data_file(q, err);
     if (r == 0)
         r = file_open(q->data_path, q->image->flags, q->image->cache, &q->data, err);
     if (r < 0)
@@ -196,15 +211,25 @@ int qcow2_load(struct qcow2 *q, const struct img_driver_options *options, struct
     atomic_store(&q->corrupt, CORRUPT_NO);
     q->image->unsupported_data = q->header.crypt_method != QCOW2_CRYPT_NONE;
     r = load_tables(q, options, err);
-    /* a check opens whatever has a header: only guest data is out of reach then */
-    q->unreadable = checking && (r < 0 || q->external);
+    /* a check opens whatever has a header; guest data is out of reach then, as nobody vouches for the tables */
+    q->unreadable = checking;
     return checking ? 0 : r;
 }
 
 int qcow2_reload(struct qcow2 *q, struct img_error *err) {
-    struct img_driver_options options = {0};
+    struct img_driver_options options = {
+        .l2_cache = (uint64_t)q->cache.capacity * slice_bytes(q),
+        .refcount_cache = (uint64_t)q->refcounts.capacity * q->refcounts.piece_bytes,
+    };
     unload(q);
-    return qcow2_load(q, &options, err);
+    atomic_store(&q->l1_size, 0); /* the table is gone, and nothing stands for it if it cannot be read again */
+    atomic_store(&q->changed, false);
+    int r = qcow2_load(q, &options, err);
+    if (r < 0) {
+        q->unreadable = true;
+        fail_for_good(q, r, "the repaired image could not be loaded");
+    }
+    return r;
 }
 
 static void init_locks(struct qcow2 *q) {
@@ -369,10 +394,18 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
     return qcow2_of(image)->cluster_size;
 }
 
-static int64_t qcow2_compress(struct img *image, const void *in, size_t count, void *out, size_t cap) {
+static int qcow2_check_level(struct img *image, int level, struct img_error *err) {
+    const struct codec *codec = qcow2_of(image)->codec;
+    if (level < 0 || level > codec->levels)
+        return img_fail(err, -EINVAL, "compression level %d is out of range: %s has levels 1 to %d", level, codec->name,
+                        codec->levels);
+    return 0;
+}
+
+static int64_t qcow2_compress(struct img *image, int level, const void *in, size_t count, void *out, size_t cap) {
     if (qcow2_of(image)->external)
         return -ENOTSUP; /* at once, not only when a cluster shrinks */
-    return qcow2_of(image)->codec->compress(in, count, out, cap);
+    return qcow2_of(image)->codec->compress(level, in, count, out, cap);
 }
 
 static int qcow2_decompress(struct img *image, const void *in, size_t stored, void *out, size_t count) {
@@ -398,6 +431,7 @@ const struct img_driver qcow2_driver = {
     .resize = qcow2_resize,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
+    .check_level = qcow2_check_level,
     .compress = qcow2_compress,
     .decompress = qcow2_decompress,
 };

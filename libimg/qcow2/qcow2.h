@@ -86,7 +86,6 @@ struct l2_cache {
     /* directory: slice number -> slice, pages of DIRECTORY_PAGE pointers */
     _Atomic(_Atomic(struct slice *) *) *top;
     uint64_t top_count;
-    _Atomic uint64_t last_miss;
 };
 #define DIRECTORY_BITS 9
 #define DIRECTORY_PAGE (1u << DIRECTORY_BITS)
@@ -199,10 +198,8 @@ struct qcow2 {
     /* rounds (flush.c) */
     _Atomic uint64_t started, ended;
     uint64_t synced;     /* under role */
-    bool counts_pending; /* counts fell since they were last written */
     struct freed *limbo; /* under role; oldest last */
-    uint64_t limbo_runs;
-    _Atomic int failed; /* sticky -errno: nothing but reads reaches the file */
+    _Atomic int failed;  /* sticky -errno: nothing but reads reaches the file */
     char failed_text[256];
 
     atomic_bool changed; /* first_change has run */
@@ -220,7 +217,7 @@ enum need_kind {
     NEED_NOTHING,
     NEED_SLICE,   /* index: guest slice */
     NEED_TABLE,   /* index: L1 entry whose L2 table is missing or shared */
-    NEED_RUN,     /* count: clusters wanted; the context's data run is empty */
+    NEED_RUN,     /* count: clusters wanted, 0: a few for compressed data; the context's data run is empty */
     NEED_COUNT,   /* index: host cluster whose count must be resident */
     NEED_RESV,    /* index: guest slice, ticket: sequence number of its wait queue */
     NEED_ROUND,   /* too much is dirty */
@@ -355,13 +352,16 @@ static inline bool refcount_has_block(struct qcow2 *q, uint64_t cluster) {
     uint64_t group = cluster / q->refcounts.per_block;
     return group < q->refcounts.table_entries && q->refcounts.table[group];
 }
-/* Writes what is dirty: pieces, then table sectors. No barrier. */
+/* Writes what is dirty: pieces, then table sectors. No barrier. A failure is noted (failure.c). */
 int refcounts_write(struct qcow2 *q);
 void refcounts_forget(struct qcow2 *q);
-/* Decrements each cluster; role held; blocks. */
-int refcount_release(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch, struct img_error *err);
+/* Each cluster of the run loses a reference. What has lost it is taken off the run, so that after an error the rest can
+ * be tried again. Role held; blocks. */
+int refcount_release(struct qcow2 *q, struct freed_run *run, bool punch, struct img_error *err);
 /* Makes a refcount block (and room in the table) for `cluster` of the fresh area. Role held, no write plan open. */
 int refcounts_grow(struct qcow2 *q, uint64_t cluster, struct img_error *err);
+/* Makes the blocks that count the fresh area and `count` clusters that follow there. Role held, no write plan open. */
+int refcounts_cover(struct qcow2 *q, uint64_t count, struct img_error *err);
 uint64_t refcount_get_raw(const void *block, unsigned order, uint64_t index);
 void refcount_put_raw(void *block, unsigned order, uint64_t index, uint64_t count);
 

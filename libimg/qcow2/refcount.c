@@ -272,7 +272,7 @@ static int by_place(const void *a, const void *b) {
     return (*x)->number < (*y)->number ? -1 : (*x)->number > (*y)->number;
 }
 
-int refcounts_write(struct qcow2 *q) {
+static int write_dirty(struct qcow2 *q) {
     struct refcounts *rc = &q->refcounts;
     SCOPED_MUTEX(&rc->io);
     pthread_mutex_lock(&rc->lock);
@@ -291,6 +291,13 @@ int refcounts_write(struct qcow2 *q) {
         }
     }
     return rc->any_table_dirty ? write_table_sectors(q) : 0;
+}
+
+int refcounts_write(struct qcow2 *q) {
+    int r = write_dirty(q);
+    if (r < 0)
+        metadata_write_failed(q, r, "the host could not write refcounts");
+    return r;
 }
 
 /* ---- counts fall ---- */
@@ -327,34 +334,43 @@ static int is_last(struct qcow2 *q, uint64_t cluster, struct img_error *err) {
     }
 }
 
-int refcount_release(struct qcow2 *q, uint64_t cluster, uint64_t count, bool punch, struct img_error *err) {
-    uint64_t end = cluster + count;
-    q->counts_pending = true;
-    while (cluster < end) {
+/* The first `n` clusters of the run count one each and lose it. They go to the free list as far as that went well. */
+static int release_last(struct qcow2 *q, struct freed_run *run, uint64_t n, bool zero, struct img_error *err) {
+    uint64_t first = run->cluster, done = 0;
+    int r = 0;
+    while (done < n && (r = decrement(q, first + done, err)) >= 0) {
+        metadata_remove(q, first + done);
+        done++;
+    }
+    run->cluster += done;
+    run->count -= done;
+    if (done)
+        alloc_free(q, first, done, zero);
+    return r < 0 ? r : 0;
+}
+
+int refcount_release(struct qcow2 *q, struct freed_run *run, bool punch, struct img_error *err) {
+    while (run->count) {
         /* neighbours that become free together are punched together, before their counts fall */
-        uint64_t n = 0;
+        uint64_t n = 0, at = run->cluster << q->cluster_bits;
         int r = 0;
-        while (cluster + n < end && (r = is_last(q, cluster + n, err)) > 0)
+        while (n < run->count && (r = is_last(q, run->cluster + n, err)) > 0)
             n++;
         if (r < 0)
             return r;
-        bool zero = n && punch && storage_size(q->file) > cluster << q->cluster_bits &&
-                    q->file->ops->punch(q->file, cluster << q->cluster_bits, n << q->cluster_bits) == 0;
-        for (uint64_t i = 0; i < n; i++) {
-            metadata_remove(q, cluster + i);
-            if ((r = decrement(q, cluster + i, err)) < 0)
+        if (n) {
+            bool zero =
+                punch && storage_size(q->file) > at && q->file->ops->punch(q->file, at, n << q->cluster_bits) == 0;
+            if ((r = release_last(q, run, n, zero && !q->file->fixed_size, err)) < 0)
                 return r;
+            continue;
         }
-        if (n)
-            alloc_free(q, cluster, n, zero && !q->file->fixed_size);
-        cluster += n;
-        if (cluster < end && !n) {
-            if ((r = decrement(q, cluster, err)) < 0)
-                return r;
-            if (r > 0) /* another release made it the last one in between */
-                alloc_free(q, cluster, 1, false);
-            cluster++;
-        }
+        if ((r = decrement(q, run->cluster, err)) < 0)
+            return r;
+        if (r > 0) /* another release made it the last one in between */
+            alloc_free(q, run->cluster, 1, false);
+        run->cluster++;
+        run->count--;
     }
     return 0;
 }

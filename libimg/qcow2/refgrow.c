@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_BLOCKS 64
+
 /* Writes the block of `group` at `place` with counts of one for clusters [first, first + count). */
 static int write_block(struct qcow2 *q, uint64_t group, uint64_t place, uint64_t first, uint64_t count,
                        struct img_error *err) {
@@ -39,19 +41,39 @@ static void set_table_entry(struct qcow2 *q, uint64_t group, uint64_t place) {
     rc->any_table_dirty = true;
 }
 
-static int grow_block(struct qcow2 *q, uint64_t group, struct img_error *err) {
+/* How many groups from `group` on begin in what the file has become long enough for: with small clusters and wide
+ * counts one step of its growth needs many blocks, and one barrier serves them all. */
+static uint64_t groups_ahead(const struct qcow2 *q, uint64_t group) {
+    uint64_t per_block = q->refcounts.per_block, end = q->alloc.length >> q->cluster_bits, n = 1;
+    while (n < MAX_BLOCKS && group + n < q->refcounts.table_entries && (group + n) * per_block < end &&
+           !q->refcounts.table[group + n])
+        n++;
+    return n;
+}
+
+static int grow_blocks(struct qcow2 *q, uint64_t group, struct img_error *err) {
     struct allocator *a = &q->alloc;
-    uint64_t start = group * q->refcounts.per_block;
+    uint64_t per_block = q->refcounts.per_block, start = group * per_block;
     uint64_t place = a->fresh > start ? a->fresh : start;
     int r = alloc_lengthen(q, place + 1, err);
-    if (r == 0)
-        r = write_block(q, group, place, place, 1, err);
-    if (r == 0 && (r = barrier(q, false)) < 0)
-        img_fail_errno(err, r, "could not make a refcount block of '%s' durable", q->image->path);
     if (r < 0)
         return r;
-    metadata_add(q, place);
-    set_table_entry(q, group, place);
+    uint64_t n = groups_ahead(q, group);
+    for (uint64_t i = 0; r == 0 && i < n; i++) {
+        uint64_t at = i ? start + i * per_block : place;
+        r = write_block(q, group + i, at, at, 1, err);
+    }
+    if (r == 0 && (r = barrier(q, false)) < 0)
+        img_fail_errno(err, r, "could not make refcount blocks of '%s' durable", q->image->path);
+    if (r < 0) {
+        a->fresh_is_zero = false; /* some may have been written */
+        return r;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = i ? start + i * per_block : place;
+        metadata_add(q, at);
+        set_table_entry(q, group + i, at);
+    }
     if (place > a->fresh)
         alloc_free(q, a->fresh, place - a->fresh, a->fresh_is_zero);
     a->fresh = place + 1;
@@ -166,5 +188,50 @@ int refcounts_grow(struct qcow2 *q, uint64_t cluster, struct img_error *err) {
     if (r < 0 || refcount_has_block(q, cluster))
         return r;
     uint64_t group = cluster / q->refcounts.per_block;
-    return group < q->refcounts.table_entries ? grow_block(q, group, err) : grow_table(q, cluster, err);
+    return group < q->refcounts.table_entries ? grow_blocks(q, group, err) : grow_table(q, cluster, err);
+}
+
+/* ---- room for a long run ---- */
+
+static uint64_t groups_in_use(const struct qcow2 *q) {
+    uint64_t groups = q->refcounts.table_entries;
+    while (groups && !q->refcounts.table[groups - 1])
+        groups--;
+    return groups;
+}
+
+/* A run that is longer than a group cannot lie where each group begins with its own block. So behind all groups that
+ * have one, the blocks that the run and they themselves need come first, side by side. */
+int refcounts_cover(struct qcow2 *q, uint64_t count, struct img_error *err) {
+    struct allocator *a = &q->alloc;
+    SCOPED_MUTEX(&a->refill);
+    int r = writes_allowed(q, err);
+    if (r < 0)
+        return r;
+    uint64_t per_block = q->refcounts.per_block, group = groups_in_use(q), n = 1;
+    while (group * per_block < a->fresh)
+        group++;
+    uint64_t start = group * per_block;
+    while (n * per_block < n + count)
+        n = (n + count + per_block - 1) / per_block;
+    if (group + n > q->refcounts.table_entries)
+        return grow_table(q, start + n + count, err);
+
+    r = alloc_lengthen(q, start + n, err);
+    for (uint64_t i = 0; r == 0 && i < n; i++)
+        r = write_block(q, group + i, start + i, start, n, err);
+    if (r == 0 && (r = barrier(q, false)) < 0)
+        img_fail_errno(err, r, "could not make refcount blocks of '%s' durable", q->image->path);
+    if (r < 0) {
+        a->fresh_is_zero = false; /* some may have been written */
+        return r;
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        metadata_add(q, start + i);
+        set_table_entry(q, group + i, start + i);
+    }
+    if (start > a->fresh)
+        alloc_free(q, a->fresh, start - a->fresh, a->fresh_is_zero);
+    a->fresh = start + n;
+    return 0;
 }

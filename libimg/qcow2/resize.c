@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* resize.c - another virtual size, without a moment at which a power cut loses what was there.
  *
- *   grow    a larger L1 if it is needed (light switch); then everything behind the old end is made to read as zeroes
+ * To grow, a larger L1 if it is needed (light switch); then everything behind the old end is made to read as zeroes
  * (the old tail of the last cluster is zeroed, entries left behind the old end are dropped, a longer backing file is
- *           covered by zero flags), a round, and only then the header with the new size.
- *   shrink  the header with the new size first; then the entries behind it, which nobody sees any more, are dropped
+ * covered by zero flags), a round, and only then the header with the new size.
+ *
+ * To shrink, the header with the new size first; then the entries behind it, which nobody sees any more, are dropped
  * like a discard, and the file is cut. A cut in between leaves the new size and entries behind the end, which a later
  * grow drops.
  *
@@ -130,18 +131,19 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
+    struct img_context *c = context_claim(&image->epochs);
+    pthread_mutex_lock(&q->role);
+    /* under role: another resize may have changed what is compared */
     uint64_t old = atomic_load(&image->size);
     int r = check_allowed(q, size, preallocation, flags, err);
     if (r == 0)
         r = first_change(q, err);
-    if (r < 0 || size == old)
-        return r;
-    struct img_context *c = context_claim(&image->epochs);
-    pthread_mutex_lock(&q->role);
-    gate_close(&image->epochs, true);
-    c->passes_gate = true;
-    r = size > old ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
-    gate_open(&image->epochs, true);
+    if (r == 0 && size != old) {
+        gate_close(&image->epochs, true);
+        c->passes_gate = true;
+        r = size > old ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
+        gate_open(&image->epochs, true);
+    }
     pthread_mutex_unlock(&q->role);
     context_release(&image->epochs, c);
     return r;

@@ -123,6 +123,7 @@ static int grow(struct qcow2_snapshots *s, size_t *room) {
 static int read_all(struct directory *d, const struct qcow2_header *h, struct qcow2_snapshots *out,
                     struct img_error *err) {
     size_t room = 0;
+    uint64_t names = 0;
     while (out->count < h->nb_snapshots) {
         size_t index = out->count;
         int r = grow(out, &room);
@@ -133,6 +134,12 @@ static int read_all(struct directory *d, const struct qcow2_header *h, struct qc
         r = read_one(d, h, index, &out->list[index], err);
         if (r < 0)
             return r;
+        names += strlen(out->list[index].id) + strlen(out->list[index].name);
+        if (names > QCOW2_MAX_NAME_BYTES)
+            return img_fail(err, -EINVAL,
+                            "Snapshot table entry %zu: the ids and names up to here take %" PRIu64
+                            " bytes, more than %d",
+                            index, names, QCOW2_MAX_NAME_BYTES);
     }
     out->bytes = d->position - d->start;
     struct qcow2_table whole = {"Snapshot table", "snapshots_offset", h->snapshots_offset, out->bytes};

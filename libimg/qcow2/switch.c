@@ -36,6 +36,8 @@ int first_change(struct qcow2 *q, struct img_error *err) {
     }
     if (r == 0 && q->header.has_bitmaps && q->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS)
         r = bitmaps_mark_in_use(q->file, &q->bitmaps, err);
+    if (r < 0 && !atomic_load(&q->failed)) /* the marks may be lost although they are set in memory */
+        fail_for_good(q, r, "the host could not mark the bitmaps as in use");
     if (r == 0)
         atomic_store_explicit(&q->changed, true, memory_order_release);
     return r;
@@ -74,10 +76,15 @@ int l1_grow(struct qcow2 *q, uint64_t entries, struct img_error *err) {
         /* beyond the old entries the array in memory is zero */
         r = storage_write(q->file, (void *)q->l1, bytes, first << q->cluster_bits);
         if (r < 0)
+            metadata_write_failed(q, r, "the host could not write a larger L1 table");
+        else
+            r = refcounts_write(q);
+        if (r < 0) {
             img_fail_errno(err, r, "could not write the new L1 table of '%s'", q->image->path);
+            struct freed_run back = {first, clusters};
+            (void)refcount_release(q, &back, false, NULL); /* else a leak */
+        }
     }
-    if (r == 0 && (r = refcounts_write(q)) < 0)
-        img_fail_errno(err, r, "could not write the refcounts of '%s'", q->image->path);
     if (r < 0) {
         free(freed);
         return r;

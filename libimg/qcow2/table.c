@@ -27,8 +27,12 @@ static int write_start(struct qcow2 *q, uint64_t old, uint64_t host, bool zero, 
     int r = 0;
     if (old & QCOW2_OFFSET_MASK)
         r = storage_read(q->file, buffer, q->cluster_size, old & QCOW2_OFFSET_MASK);
-    if (r == 0)
-        r = storage_write(q->file, buffer, q->cluster_size, host);
+    if (r < 0) { /* nothing was written: only this request fails */
+        free(buffer);
+        return img_fail_errno(err, r, "could not read the L2 table at 0x%llx of '%s'",
+                              (unsigned long long)(old & QCOW2_OFFSET_MASK), q->image->path);
+    }
+    r = storage_write(q->file, buffer, q->cluster_size, host);
     free(buffer);
     if (r == 0)
         return 0;

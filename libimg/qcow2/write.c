@@ -160,12 +160,19 @@ static int join_or_wait(struct qcow2 *q, struct img_plan *plan, struct slice *s,
     return 0;
 }
 
+/* The first entry of a plan was looked at by lock_private_slice; those behind it are looked at here. */
+static bool is_faulty(struct qcow2 *q, struct slice *s, uint32_t index, struct l2_entry e) {
+    uint64_t number = atomic_load_explicit(&s->tag, memory_order_relaxed);
+    return atomic_load(&s->suspect) && entry_fault(q, e, (number << q->slice_bits) + index);
+}
+
 /* How many clusters from `index` on can go into one plan of new clusters. */
 static uint32_t count_new(struct qcow2 *q, struct slice *s, uint32_t index, uint32_t most, struct freed *freed) {
     uint32_t n = 0, losing = 0;
     while (n < most && !resv_find(s, index + n)) {
         struct l2_entry e = slice_get(q, s, index + n);
-        if (entry_overwritable(q, e, 0, q->cluster_size) || (n && writes_in_place(q, s, e)))
+        if (entry_overwritable(q, e, 0, q->cluster_size) ||
+            (n && (writes_in_place(q, s, e) || is_faulty(q, s, index + n, e))))
             break;
         if (lets_go(q, e) && (!freed || ++losing > freed->room))
             break;
@@ -179,7 +186,8 @@ static uint32_t count_in_place(struct qcow2 *q, struct slice *s, uint32_t index,
     uint32_t n = 1;
     while (!q->extended && n < most && !resv_find(s, index + n)) {
         struct l2_entry e = slice_get(q, s, index + n);
-        if (!writes_in_place(q, s, e) || entry_host(e) != host + ((uint64_t)n << q->cluster_bits))
+        if (!writes_in_place(q, s, e) || is_faulty(q, s, index + n, e) ||
+            entry_host(e) != host + ((uint64_t)n << q->cluster_bits))
             break;
         n++;
     }
@@ -344,11 +352,14 @@ static bool extend_bytes(struct qcow2 *q, struct q2_context *c, uint32_t stored)
 
 /* Takes `stored` bytes. The run's own count of a cluster passes to the data when the run leaves it; only a cluster in
  * which the run stays is counted once more, or left when it cannot be. */
-static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host) {
+static int take_bytes(struct qcow2 *q, struct img_plan *plan, uint64_t *host, struct img_error *err) {
     struct q2_context *c = q2_context(plan->context);
     if (!extend_bytes(q, c, plan->stored))
-        return would_block(plan, NEED_RUN, 0, 1);
+        return would_block(plan, NEED_RUN, 0, 0);
     uint64_t next = c->byte_next + plan->stored, last = cluster_index(q, next - 1), count;
+    if (next > 1ull << qcow2_compressed_shift(q->cluster_bits))
+        return img_fail(err, -EFBIG, "'%s' is too long: no entry can name compressed data at host offset %llu",
+                        q->image->path, (unsigned long long)c->byte_next);
     if (in_cluster(q, next)) {
         SCOPED_MUTEX(&q->refcounts.lock);
         if (!refcount_peek(q, last, &count))
@@ -376,7 +387,7 @@ int resolve_compressed(struct qcow2 *q, struct img_plan *plan, struct img_error 
     int r = lock_private_slice(q, plan, &s, err);
     if (r == 0) {
         struct l2_entry e = slice_get(q, s, index);
-        r = resv_find(s, index) ? resv_wait(q, plan, s) : take_bytes(q, plan, &host);
+        r = resv_find(s, index) ? resv_wait(q, plan, s) : take_bytes(q, plan, &host, err);
         if (r == 0) {
             uint64_t first = cluster_index(q, entry_host(e)), count = 1;
             if (e.word & QCOW2_COMPRESSED)
@@ -385,7 +396,7 @@ int resolve_compressed(struct qcow2 *q, struct img_plan *plan, struct img_error 
                 freed_add(plan->freed, first, count);
             plan->resv = (struct img_reservation){
                 .first = index, .count = 1, .host = host, .start = plan->offset, .end = plan->offset + plan->length};
-            plan->extra[0] = qcow2_compressed_entry(host, plan->stored, q->cluster_bits);
+            plan->compressed = qcow2_compressed_entry(host, plan->stored, q->cluster_bits);
             hook(s, &plan->resv);
         }
         l2_unlock(s);
@@ -409,7 +420,7 @@ static struct l2_entry linked_entry(const struct qcow2 *q, const struct img_plan
                                     uint32_t i) {
     const struct img_reservation *r = &plan->resv;
     if (plan->op == IMG_OP_COMPRESSED)
-        return (struct l2_entry){.word = plan->extra[0]};
+        return (struct l2_entry){.word = plan->compressed};
     struct l2_entry e = {.word = (r->host + ((uint64_t)i << q->cluster_bits)) | QCOW2_COPIED};
     if (q->extended) {
         uint64_t mask = r->mask;

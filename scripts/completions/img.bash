@@ -11,8 +11,8 @@ _img_options() {
     check) echo --format --output --repair --cache --progress --quiet --force-share --help ;;
     compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output --help ;;
     convert)
-        echo --source-format --target-format --target-format-options --compress --backing --backing-format \
-            --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
+        echo --source-format --target-format --target-format-options --compress --compression-level --backing \
+            --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
             --rate-limit --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output --help ;;
@@ -36,7 +36,7 @@ _img_values() {
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
             refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= ;;
     *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
-    *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
+    *:--compression-level | *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
     convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     *) return 1 ;;
     esac

@@ -67,6 +67,44 @@ converted t a.raw -r 1G -O raw a.raw t
 converted t a.raw --source-format=raw --target-format=qcow2 --target-format-options=cluster_size=4k --compress --parallel=2 \
     --target-cache=writeback --source-cache=writeback --sparse-size=64k --quiet a.raw t
 
+# levels of compression
+for level in 1 2 3 4 5 6 7 8 9; do converted t a.raw -c --compression-level=$level -O qcow2 a.raw t; done
+for level in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do
+    converted t a.raw -c --compression-level=$level -O qcow2 -o compression_type=zstd a.raw t
+done
+level_size() {
+    level=$1
+    shift
+    rm -f t
+    img convert -c "--compression-level=$level" -O qcow2 -o cluster_size=4k "$@" "$IMG" t && stat -c %s t
+}
+check "zlib's level 9 makes less than level 1" [ "$(level_size 9)" -lt "$(level_size 1)" ]
+check "so does zstd's 19" [ "$(level_size 19 -o compression_type=zstd)" -lt "$(level_size 1 -o compression_type=zstd)" ]
+img convert -c -O qcow2 "$IMG" t
+img convert -c --compression-level=3 -O qcow2 "$IMG" t3
+check "the default is level 3" cmp t t3
+rm -f t t3
+# refused LEVEL MESSAGE ARGUMENT...: with one sentence, and nothing is left
+refused() {
+    level=$1
+    message=$2
+    shift 2
+    run img convert "--compression-level=$level" "$@" a.raw t
+    is "$status:$err" "1:img: $message" "level $level is refused ($*)"
+    check "  and nothing is left" test ! -e t
+}
+range='t: error while converting qcow2: compression level %d is out of range: %s has levels 1 to %d'
+# shellcheck disable=SC2059 # the format is meant as one
+{
+    refused 10 "$(printf "$range" 10 zlib 9)" -c -O qcow2
+    refused 2147483647 "$(printf "$range" 2147483647 zlib 9)" -c -O qcow2
+    refused 20 "$(printf "$range" 20 zstd 19)" -c -O qcow2 -o compression_type=zstd
+}
+for level in 0 -1 abc '' 3x 99999999999999999999; do
+    refused "$level" "Invalid compression level '$level': it is a number from 1 on" -c -O qcow2
+done
+refused 3 "--compression-level requires use of -c flag" -O qcow2
+
 # bytes do not depend on the threads
 for n in 1 2 16; do img convert -m $n -O qcow2 a.qcow2 m$n; img convert -m $n -c -O qcow2 a.qcow2 c$n; done
 check "1, 2 and 16 threads write the same bytes" sh -c 'cmp m1 m2 && cmp m1 m16'
@@ -202,4 +240,15 @@ LIST
 check "nothing was left by all this" test ! -e t
 run img convert -B nosuch -F qcow2 -O qcow2 a.qcow2 t
 like "$status$err" "1*'nosuch'*No such file or directory*" "a backing file that is not there"
+
+# the rate limit is for data
+truncate -s 64G holes.raw
+pattern part 64
+dd if=part of=holes.raw bs=64K seek=1000 conv=notrunc status=none
+run timeout 20 "$IMG" convert -r 64k -O qcow2 holes.raw holes.qcow2
+is "$status" 0 "a rate limit does not slow holes down"
+pattern data 2048
+started=$(date +%s%N)
+run img convert -r 2M -O qcow2 data data.qcow2
+check "but data" [ $(($(date +%s%N) - started)) -ge 900000000 ]
 done_testing

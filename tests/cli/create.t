@@ -29,6 +29,12 @@ same_creation a -f raw a 100
 same_creation a -f raw -o preallocation=off,size=3M a
 same_creation a -f raw -o preallocation=falloc a 1M
 same_creation a -f raw -o preallocation=full a 1M
+for wish in nocow=on nocow=off extent_size_hint=0 extent_size_hint=64k,nocow=on; do
+    same_creation a -f raw -o $wish a 1M
+    same_creation a -f qcow2 -o $wish a 1M
+done
+run img create -f raw -o extent_size_hint=4G a 1M
+is "$status $err" "1 img: a: Extent size hint is too large" "a hint has 32 bits"
 same_creation a -f qcow2 a 64M
 same_creation a -f qcow2 a 0
 same_creation a -f qcow2 a 100
@@ -160,4 +166,36 @@ is "$status" 1 "an image in use is not"
 like "$err" "*Is another process using the image*" "and that is said"
 check "it is as it was" cmp a before
 release
+
+# another process writes to the backing file: the new image takes no part in that
+img create -q -f qcow2 live.qcow2 1M
+hold live.qcow2
+run img create -q -f qcow2 -b live.qcow2 -F qcow2 over.qcow2
+is "$status" 0 "a backing file that another program has open for writing"
+check "is recorded" [ -e over.qcow2 ]
+release
+img create -q -f qcow2 -b over.qcow2 -F qcow2 third.qcow2
+cp live.qcow2 before
+for target in live.qcow2 ./live.qcow2 over.qcow2; do
+    run img create -q -f qcow2 -b third.qcow2 -F qcow2 "$target"
+    is "$status" 1 "a layer of the chain as target is refused ($target)"
+    has "$err" "belongs to the backing chain of the new image" "as such"
+done
+run img create -q -f qcow2 -b third.qcow2 -F qcow2 -o data_file=live.qcow2 new.qcow2
+is "$status" 1 "and as data file"
+check "it is not touched" cmp live.qcow2 before
+
+# small things
+same_creation a -f raw a ' 1M'
+same_creation a -f raw -o 'size= 1M' a
+for backing in '-b ""' '-b "" -F qcow2' '-o backing_file='; do
+    run sh -c "\"\$0\" create -f qcow2 $backing a 1M" "$IMG"
+    is "$status $err" "1 img: a: Expected backing file name, got empty string" "no name in $backing"
+done
+run img create -q --output=json -f qcow2 a 1M
+is "$status $out" "0 " "-q silences the JSON as well"
+img create -q -f qcow2 -o data_file=gone a 1M
+rm gone
+run img map a
+is "$err" "img: Could not open 'a': Could not open 'gone': No such file or directory" "what is wrong is named once"
 done_testing

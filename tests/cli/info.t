@@ -157,6 +157,36 @@ done <<'LIST'
 104 \001 a compression type without its feature
 24 \377 a huge disk
 LIST
+
+# many_names FILE COUNT: an image with so many snapshots, each with a name of 64 KiB that must be escaped
+many_names() {
+    perl -e '
+        my ($file, $count) = @ARGV;
+        my $entry = pack "Q>L>S>S>L>L>Q>L>L>Q>Q>Q>", 3 * 65536, 0, 1, 65535, 0, 0, 0, 0, 24, 0, 0, 0;
+        my $table = ($entry . "1" . "\1" x 65535) x $count;
+        my $header = pack "a4L>Q>L>L>Q>L>L>Q>Q>L>L>Q>Q>Q>Q>L>L>", "QFI\xfb", 3, 0, 0, 16, 0, 0, 0, 0, 65536, 1, $count,
+            4 * 65536, 0, 0, 0, 4, 104;
+        open my $out, ">:raw", $file or die;
+        print $out $header, "\0" x (4 * 65536 - length $header), $table, "\0" x 65536;
+        close $out or die' "$1" "$2"
+}
+
+# resident COMMAND...: the largest memory that it has had, in MiB
+resident() {
+    python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)' "$@"
+}
+
+many_names names.qcow2 64
+for output in human json; do
+    used=$(resident "$IMG" info --output=$output names.qcow2)
+    check "the longest names that are allowed take $used MiB to show ($output)" test "$used" -lt 64
+done
+many_names names.qcow2 65
+run img info names.qcow2
+is "$status $(wc -l <.err)" "1 1" "more than 4 MiB of snapshot names are refused with one line"
+like "$err" "*Snapshot table entry 64: *4259840 bytes, more than 4194304" "which has the entry and both numbers"
 : >empty
 run img info -f qcow2 empty
 is "$status" 1 "an empty file is no qcow2 image"

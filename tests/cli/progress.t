@@ -73,4 +73,15 @@ kill -USR1 $slow
 wait $slow
 is "$?" 0 "SIGUSR1 does not end it"
 like "$(cat usr1)" "    (*/100%)" "and prints a line on standard error"
+
+# progress that nobody reads
+pattern one 64
+run sh -c '{ sleep 0.2; "$0" convert -p -O raw one two; echo $? >status; } | true' "$IMG"
+is "$(cat status) $(cmp one two && echo same)" "0 same" "convert goes on when the reader of its progress has gone"
+if [ -w /dev/full ]; then
+    run sh -c '"$0" convert -p -O raw one two >/dev/full' "$IMG"
+    is "$status $err" "0 " "progress on a full disk is no error"
+    run sh -c '"$0" convert --progress=bar -O raw one two >/dev/full' "$IMG"
+    is "$status $err" "0 " "nor is a bar"
+fi
 done_testing

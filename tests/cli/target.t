@@ -146,6 +146,9 @@ is "$(hidden)" "" "nor a temporary file"
 cp before t
 run sh -c 'ulimit -f 1000; exec "$0" convert -O raw a.raw t' "$IMG"
 is "$status" 1 "a file that may not grow fails"
+run sh -c 'ulimit -f 1000; exec "$0" convert -O qcow2 a.raw t' "$IMG"
+has "$err" "'t'" "and is named as the user knows it"
+check "without the temporary name" [ "${err#*.t.}" = "$err" ]
 check "the old target is as it was" cmp t before
 is "$(hidden)" "" "no temporary file is left"
 rm t

@@ -121,4 +121,39 @@ if [ -w /dev/full ]; then
     is "$?" 1 "a full disk under the output is an error"
     is "$(cat full)" "img: Could not write the output" "and is reported"
 fi
+
+# "file:NAME" is NAME
+mkdir -p dir
+run img create -f qcow2 file:dir/u.qcow2 1M
+has "$out" "Formatting 'file:dir/u.qcow2'" "create says the name as it was given"
+check "and means the file" qemu-img check -q dir/u.qcow2
+run img create -f qcow2 -b file:u.qcow2 -F qcow2 file:dir/over.qcow2
+is "$status" 0 "a backing file beside it"
+same_as_qemu <<'LIST'
+info file:dir/u.qcow2
+info --output=json file:dir/u.qcow2
+map file:dir/u.qcow2
+check file:dir/u.qcow2
+compare file:dir/u.qcow2 file:dir/../dir/u.qcow2
+info file:nosuch
+LIST
+run img convert -O raw file:dir/u.qcow2 file:dir/u.raw
+is "$status" 0 "convert"
+check "reads and makes the files" qemu-img compare -q dir/u.qcow2 dir/u.raw
+run img convert -U -O raw file:dir/u.raw file:dir/u.raw
+is "$status" 1 "the source as target is found by it"
+run img convert -n -O raw file:dir/u.qcow2 file:dir/u.raw
+is "$status" 0 "convert -n"
+cp dir/u.raw 'with:colon'
+run img info with:colon
+is "$status" 0 "any other colon is part of a name"
+
+# closed standard descriptors: no file that is opened gets their numbers
+pattern closed.raw 3072
+"$IMG" convert --progress=json -r 8M -O raw closed.raw copy.raw >&- 2>&-
+is "$?" 0 "convert works without the outputs"
+check "and no message lands in an image that got their numbers" cmp closed.raw copy.raw
+"$IMG" info closed.raw >&- 2>closed
+is "$?" 1 "an output that is closed is an error"
+is "$(cat closed)" "img: Could not write the output" "and is reported"
 done_testing

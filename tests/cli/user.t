@@ -56,6 +56,38 @@ is "$status" 1 "nor is one made in a folder that cannot be written"
 run user_img create -f qcow2 closed/new 1M
 is "$status" 1 "create neither"
 is "$(ls -A closed)" t "nothing is left there"
+
+# a file that may be written in a folder that may not
+mkdir kept
+head -c 3000000 data >kept/o
+cp kept/o kept/d
+[ "$(id -u)" != 0 ] || chown 65534 kept/o kept/d
+chmod 640 kept/o kept/d
+chmod 555 kept
+run user_img convert -O qcow2 data kept/o
+is "$status" 0 "it is overwritten"
+check "with the whole disk" qemu-img compare -q kept/o data
+run user_img convert -O qcow2 -o data_file=d,data_file_raw=on data kept/o
+is "$status" 0 "and so is a data file"
+check "which is the disk" cmp kept/d data
+check "as the image is" img compare -q kept/o data
+run user_img create -q -f qcow2 kept/o 1M
+is "$status" 0 "create does it too"
+check "and what was there is gone" qemu-img check -q kept/o
+truncate -s 1M zeroes
+check "so that zeroes show" qemu-img compare -q kept/o zeroes
+cp data kept/o 2>/dev/null
+run user_img convert -t writeback -O raw zeroes kept/o
+check "raw as well" cmp kept/o zeroes
+run user_img convert -O raw -U kept/o kept/o
+is "$status" 1 "a source is refused all the same"
+hold kept/o
+cp kept/o before
+run user_img convert -O qcow2 data kept/o
+is "$status" 1 "and an image in use"
+release
+check "which is not touched" cmp kept/o before
+is "$(ls -A kept | tr '\n' ' ')" "d o " "nothing else is there"
 if [ "$(id -u)" = 0 ]; then
     run user_img info theirs
     is "$status" 1 "a file that cannot be read"

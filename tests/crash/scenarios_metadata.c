@@ -45,6 +45,17 @@ static void run_l1_growth(struct world *w) {
     guest_verify(w);
 }
 
+/* To an L1 table that is longer than what a refcount block counts. */
+static void run_long_l1(struct world *w) {
+    guest_mix(w, &w->rng, "ww", 8, 4, 0, w->scenario->watch);
+    guest_flush(w);
+    guest_resize(w, w->scenario->far + w->scenario->far_length);
+    guest_write(w, w->scenario->far, w->scenario->far_length);
+    guest_mix(w, &w->rng, "wwd", 8, 4, 0, w->scenario->watch);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 static void run_resizes(struct world *w) {
     uint64_t size = img_size(w->image);
     for (unsigned round = 0; round < 3; round++) {
@@ -116,6 +127,14 @@ const struct scenario scenarios_metadata[] = {
         .watch = 64 << 10,
         .far = 64 * MIB - (16 << 10),
         .far_length = 16 << 10,
+    },
+    {
+        .name = "l1-longer-than-a-refcount-block", /* 96 clusters; a block counts 64 */
+        .prepare = CREATE "-o cluster_size=512,refcount_bits=64 image.qcow2 64k",
+        .run = run_long_l1,
+        .watch = 64 << 10,
+        .far = 192 * MIB - (4 << 10),
+        .far_length = 4 << 10,
     },
     {
         .name = "l1-growth-version-2",

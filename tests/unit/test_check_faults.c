@@ -14,97 +14,8 @@
 #include <unistd.h>
 
 #include "check_util.h"
+#include "faulty_storage.h"
 #include "scratch.h"
-
-/* ---- a storage with faults over a file ------------------------------------------------------------------- */
-
-struct faulty {
-    struct storage base;
-    struct storage *under;
-    unsigned writes, writes_left;     /* done, and until they fail (flushes count as well) */
-    bool unflushed, header_unflushed; /* writes since the last barrier: elsewhere, of the header */
-    unsigned out_of_order;            /* header writes without a barrier before or behind */
-    uint64_t bad_start, bad_end;      /* reads that touch it fail */
-};
-
-static struct faulty *faulty_of(struct storage *s) {
-    return (struct faulty *)s;
-}
-
-static int faulty_read(struct storage *s, const struct iovec *iov, int niov, uint64_t offset) {
-    struct faulty *f = faulty_of(s);
-    uint64_t end = offset;
-    for (int i = 0; i < niov; i++)
-        end += iov[i].iov_len;
-    return offset < f->bad_end && end > f->bad_start ? -EIO : storage_readv(f->under, iov, niov, offset);
-}
-
-static bool write_fails(struct faulty *f) {
-    if (f->writes_left == 0)
-        return true;
-    f->writes_left--;
-    f->writes++;
-    return false;
-}
-
-/* Whatever the header names must be durable before it, and it before what follows. */
-static void note_order(struct faulty *f, bool header) {
-    f->out_of_order += f->header_unflushed || (header && f->unflushed);
-    f->header_unflushed |= header;
-    f->unflushed |= !header;
-}
-
-static int faulty_write(struct storage *s, const struct iovec *iov, int niov, uint64_t offset) {
-    struct faulty *f = faulty_of(s);
-    if (write_fails(f))
-        return -EIO;
-    note_order(f, offset == 0);
-    return storage_writev(f->under, iov, niov, offset);
-}
-
-static int faulty_flush(struct storage *s) {
-    if (write_fails(faulty_of(s)))
-        return -EIO;
-    faulty_of(s)->unflushed = faulty_of(s)->header_unflushed = false;
-    return 0;
-}
-
-static int faulty_truncate(struct storage *s, uint64_t length) {
-    return write_fails(faulty_of(s)) ? -EIO : faulty_of(s)->under->ops->truncate(faulty_of(s)->under, length);
-}
-
-static int faulty_extent(struct storage *s, uint64_t offset, uint64_t length, struct storage_extent *extent) {
-    return faulty_of(s)->under->ops->extent(faulty_of(s)->under, offset, length, extent);
-}
-
-static uint64_t faulty_size(struct storage *s) {
-    return storage_size(faulty_of(s)->under);
-}
-
-static uint64_t faulty_allocated(struct storage *s) {
-    return faulty_of(s)->under->ops->allocated(faulty_of(s)->under);
-}
-
-static const struct storage_ops faulty_ops = {
-    .read = faulty_read,
-    .write = faulty_write,
-    .flush = faulty_flush,
-    .truncate = faulty_truncate,
-    .extent = faulty_extent,
-    .size = faulty_size,
-    .allocated = faulty_allocated,
-};
-
-static void faulty_open(struct faulty *f, const char *path) {
-    *f = (struct faulty){.under = open_storage(path, IMG_OPEN_WRITE, IMG_CACHE_WRITEBACK), .writes_left = UINT32_MAX};
-    f->base.ops = &faulty_ops;
-    f->base.name = f->under->name;
-    f->base.writable = true;
-}
-
-static void faulty_close(struct faulty *f) {
-    storage_close(f->under);
-}
 
 /* ---- repairs that are cut short ------------------------------------------------------------------------------ */
 
@@ -145,7 +56,7 @@ static void cut_repair(const char *fixture, uint64_t data, bool always) {
         faulty_open(&f, path);
         f.writes_left = cuts;
         check_storage(&f.base, IMG_CHECK_REPAIR_ALL, &run);
-        faulty_close(&f);
+        storage_close(&f.base);
         snprintf(what, sizeof what, "%s cut after %u writes", fixture, cuts);
         if (f.out_of_order > 0)
             fail_msg("%s: the header is written without a barrier before or behind it", what);
@@ -211,7 +122,7 @@ static void unreadable_tables_stop_a_repair(void **state) {
         assert_non_null(check_find(&run, "could not read"));
         assert_int_equal(f.writes, 0);
         check_run_free(&run);
-        faulty_close(&f);
+        storage_close(&f.base);
     }
     uint8_t *now = read_file(path, &after);
     assert_true(after == size && memcmp(now, bytes, size) == 0);
@@ -422,7 +333,7 @@ static void fixed_size_storage(void **state) {
             assert_int_equal(run.code, -ENOSPC);
         assert_int_equal(storage_size(&f.base), room ? 1 << 20 : size);
         check_run_free(&run);
-        faulty_close(&f);
+        storage_close(&f.base);
         if (room)
             assert_string_equal(peer_verdict(path, NULL), "clean");
         free(path);

@@ -4,6 +4,7 @@
  * Every output buffer is allocated to the exact size, so that a sanitizer sees a byte too many.
  */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -46,10 +48,10 @@ static void *buffer(size_t count) {
     return bytes;
 }
 
-static void round_trip(const struct codec *codec, size_t count, uint64_t seed) {
+static void round_trip(const struct codec *codec, int level, size_t count, uint64_t seed) {
     uint8_t *in = buffer(count), *out = buffer(count);
     fill(in, count, seed);
-    int64_t stored = codec->compress(in, count, out, count);
+    int64_t stored = codec->compress(level, in, count, out, count);
     assert_true(stored > 0 && (size_t)stored < count);
 
     /* as it lies on disk: in whole sectors, with somebody else's bytes behind it */
@@ -74,9 +76,9 @@ static void round_trip(const struct codec *codec, size_t count, uint64_t seed) {
     /* room for one byte less than it takes: it does not fit, and that is no error. Even to the exact size it need not
      */
     uint8_t *tight = buffer((size_t)stored - 1);
-    assert_int_equal(codec->compress(in, count, tight, (size_t)stored - 1), 0);
+    assert_int_equal(codec->compress(level, in, count, tight, (size_t)stored - 1), 0);
     uint8_t *exact = buffer((size_t)stored);
-    int64_t again = codec->compress(in, count, exact, (size_t)stored);
+    int64_t again = codec->compress(level, in, count, exact, (size_t)stored);
     assert_true(again == stored || again == 0);
     free(in), free(out), free(disk), free(back), free(more), free(half), free(tight), free(exact);
 }
@@ -86,7 +88,101 @@ static void test_round_trips(void **state) {
     for (size_t c = 0; c < 2; c++)
         for (unsigned bits = 9; bits <= 21; bits += bits < 16 ? 1 : 5)
             for (uint64_t seed = 1; seed <= 3; seed++)
-                round_trip(codecs[c], (size_t)1 << bits, seed);
+                round_trip(codecs[c], 0, (size_t)1 << bits, seed);
+}
+
+static void test_levels(void **state) {
+    (void)state;
+    for (size_t c = 0; c < 2; c++) {
+        assert_int_equal(codecs[c]->levels, c == 0 ? 9 : 19);
+        for (int level = 1; level <= codecs[c]->levels; level++)
+            for (unsigned bits = 9; bits <= 21; bits += 4)
+                round_trip(codecs[c], level, (size_t)1 << bits, (uint64_t)level);
+        uint8_t in[512] = {0}, out[512];
+        static const int wrong[] = {INT_MIN, -1, 20, INT_MAX};
+        for (size_t i = 0; i < 4; i++)
+            assert_int_equal(codecs[c]->compress(wrong[i], in, 512, out, 511), -EINVAL);
+    }
+    uint8_t in[512] = {0}, out[512];
+    assert_int_equal(codec_deflate.compress(10, in, 512, out, 511), -EINVAL);
+}
+
+/* Several files in a cluster, and one whose matches are short: what the default level of deflate treats in a way of its
+ * own. */
+static void fill_kind(uint8_t *bytes, size_t count, unsigned kind) {
+    uint64_t state = kind + 77;
+    fill(bytes, count, kind);
+    for (size_t i = 0; kind % 3 == 1 && i < count; i++) /* another kind of bytes every 8 KiB */
+        bytes[i] = i >> 13 & 1 ? (uint8_t)(bytes[i] & 15) : (uint8_t)(bytes[i] | 0x80);
+    for (size_t i = 0; kind % 3 == 2 && i < count; i++) /* six bits in eight: three quarters are left */
+        bytes[i] = (uint8_t)(random_number(&state) >> 32 & 63);
+}
+
+/* What a context was used for before does not show: each input gives the same bytes after each other one. */
+static void test_contexts_forget(void **state) {
+    (void)state;
+    enum { KINDS = 6, SIZE = 65536 };
+    uint8_t *in[KINDS], *first[KINDS], *again = buffer(SIZE);
+    for (unsigned k = 0; k < KINDS; k++) {
+        in[k] = buffer(SIZE), first[k] = buffer(SIZE);
+        fill_kind(in[k], SIZE, k);
+    }
+    for (size_t c = 0; c < 2; c++)
+        for (int level = 0; level <= codecs[c]->levels; level += c == 0 ? 1 : 3) {
+            int64_t stored[KINDS];
+            for (unsigned k = 0; k < KINDS; k++)
+                stored[k] = codecs[c]->compress(level, in[k], SIZE, first[k], SIZE - 1);
+            for (unsigned k = 0; k < KINDS; k++)
+                for (unsigned before = 0; before < KINDS; before += level < 4 ? 1 : 3) {
+                    /* another size, level and no room: as unlike as can be */
+                    codecs[c]->compress((level + 2) % (codecs[c]->levels + 1), in[before], SIZE >> before, again, 3000);
+                    memset(again, 0xee, SIZE);
+                    assert_int_equal(codecs[c]->compress(level, in[k], SIZE, again, SIZE - 1), stored[k]);
+                    assert_true(stored[k] > 0);
+                    assert_memory_equal(again, first[k], (size_t)stored[k]);
+                }
+        }
+    for (unsigned k = 0; k < KINDS; k++)
+        free(in[k]), free(first[k]);
+    free(again);
+}
+
+/* The end of `count` bytes lies at the end of memory: the assembly in the libraries shows to no sanitizer. */
+static uint8_t *at_edge(size_t count) {
+    size_t room = ((count + 4095) & ~(size_t)4095) + 4096;
+    uint8_t *map = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(map, MAP_FAILED);
+    assert_int_equal(mprotect(map + room - 4096, 4096, PROT_NONE), 0);
+    return map + room - 4096 - count;
+}
+
+static void free_edge(uint8_t *bytes, size_t count) {
+    size_t room = ((count + 4095) & ~(size_t)4095) + 4096;
+    assert_int_equal(munmap(bytes + count + 4096 - room, room), 0);
+}
+
+static void test_edges(void **state) {
+    (void)state;
+    for (size_t c = 0; c < 2; c++)
+        for (int level = 0; level <= codecs[c]->levels; level += level < 9 ? 1 : 5)
+            for (unsigned kind = 0; kind < 3; kind++)
+                for (size_t count = 512; count <= 65536; count <<= 7) {
+                    uint8_t *in = at_edge(count), *out = at_edge(count - 1), *back = at_edge(count);
+                    fill_kind(in, count, kind);
+                    int64_t stored = codecs[c]->compress(level, in, count, out, count - 1);
+                    assert_true(stored >= 0);
+                    for (size_t cap = (size_t)stored; stored > 16 && cap > (size_t)stored - 16; cap--) {
+                        uint8_t *tight = at_edge(cap);
+                        int64_t r = codecs[c]->compress(level, in, count, tight, cap);
+                        assert_true(r == 0 || r == (int64_t)cap);
+                        if (r > 0) {
+                            assert_int_equal(codecs[c]->decompress(tight, cap, back, count), 0);
+                            assert_memory_equal(back, in, count);
+                        }
+                        free_edge(tight, cap);
+                    }
+                    free_edge(in, count), free_edge(out, count - 1), free_edge(back, count);
+                }
 }
 
 static void test_incompressible(void **state) {
@@ -96,7 +192,7 @@ static void test_incompressible(void **state) {
     for (size_t i = 0; i < 65536; i++)
         in[i] = (uint8_t)(random_number(&seed) >> 32);
     for (size_t c = 0; c < 2; c++)
-        assert_int_equal(codecs[c]->compress(in, 65536, out, 65535), 0);
+        assert_int_equal(codecs[c]->compress(0, in, 65536, out, 65535), 0);
     free(in), free(out);
 }
 
@@ -107,7 +203,7 @@ static void test_damage(void **state) {
     uint8_t *in = buffer(4096), *out = buffer(4096), *back = buffer(4096);
     fill(in, 4096, 5);
     for (size_t c = 0; c < 2; c++) {
-        int64_t stored = codecs[c]->compress(in, 4096, out, 4096);
+        int64_t stored = codecs[c]->compress(0, in, 4096, out, 4096);
         assert_true(stored > 0);
         unsigned failed = 0;
         for (int i = 0; i < 4000; i++) {
@@ -158,7 +254,7 @@ static void test_deflate_windows(void **state) {
         deflateEnd(&z);
         if (windows[i] == -12) {
             /* what is written: no match further back than 4 KiB */
-            int64_t stored = codec_deflate.compress(in, 65536, out, 65536);
+            int64_t stored = codec_deflate.compress(0, in, 65536, out, 65536);
             assert_true(stored == 0 || stored > 60000);
             continue;
         }
@@ -169,6 +265,83 @@ static void test_deflate_windows(void **state) {
             assert_memory_equal(back, in, 65536);
     }
     free(in), free(out), free(back);
+}
+
+/* No level looks further back than 4 KiB: a reader with that window, which it fills bit by bit, reads all. */
+static void test_written_window(void **state) {
+    (void)state;
+    enum { SIZE = 32768 };
+    uint8_t *in = buffer(SIZE), *out = buffer(SIZE), *back = buffer(SIZE);
+    for (unsigned kind = 0; kind < 3; kind++)
+        for (int level = 0; level <= codec_deflate.levels; level++) {
+            fill_kind(in, SIZE, kind);
+            memcpy(in + 20000, in, 3000);                /* matches out of reach */
+            memcpy(in + 20000 - 4096, in + 20000, 3000); /* and at its end */
+            int64_t stored = codec_deflate.compress(level, in, SIZE, out, SIZE);
+            assert_true(stored > 0);
+            z_stream z = {.next_in = out, .avail_in = (uInt)stored, .next_out = back};
+            assert_int_equal(inflateInit2(&z, -12), Z_OK);
+            int r = Z_OK;
+            for (; r == Z_OK; r = inflate(&z, Z_SYNC_FLUSH))
+                z.avail_out = 1;
+            assert_int_equal(r, Z_STREAM_END);
+            assert_int_equal(z.total_out, SIZE);
+            inflateEnd(&z);
+            assert_memory_equal(back, in, SIZE);
+        }
+    free(in), free(out), free(back);
+}
+
+/* zlib alone, as the codec was read before it had a faster reader. */
+static int inflate_alone(const uint8_t *in, size_t stored, uint8_t *out, size_t count) {
+    z_stream z = {.next_in = (Bytef *)in, .avail_in = (uInt)stored, .next_out = out, .avail_out = (uInt)count};
+    assert_int_equal(inflateInit2(&z, -15), Z_OK);
+    int r = inflate(&z, Z_FINISH);
+    inflateEnd(&z);
+    return (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && z.avail_out == 0 ? 0 : -EIO;
+}
+
+/* The codec reads all that zlib reads, and the same: with the end mark missing, cut off, more stream than output, other
+ * bytes behind it, and with damage anywhere. What zlib refuses is an error, but for damaged Huffman codes that
+ * libdeflate takes: few, and no stream that an encoder makes. */
+static void test_same_as_zlib(void **state) {
+    (void)state;
+    enum { SIZE = 4096 };
+    uint64_t seed = 5;
+    uint8_t *in = buffer(SIZE), *out = buffer(SIZE + 512), *want = buffer(SIZE), *got = buffer(SIZE);
+    unsigned good = 0, bad = 0, forgiven = 0;
+    for (unsigned i = 0; i < 12000; i++) {
+        fill_kind(in, SIZE, i % 7);
+        z_stream z = {.next_in = in, .avail_in = SIZE, .next_out = out, .avail_out = SIZE + 512};
+        if (i % 4 == 0) { /* one code for all blocks, or the last block without its mark */
+            assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, -15, 8, i % 8 ? Z_FIXED : Z_DEFAULT_STRATEGY), Z_OK);
+            deflate(&z, i % 16 ? Z_FINISH : Z_SYNC_FLUSH);
+            deflateEnd(&z);
+        } else {
+            int64_t r = codec_deflate.compress((int)(i % 10), in, SIZE, out, SIZE);
+            assert_true(r > 0);
+            z.total_out = (uLong)r;
+        }
+        size_t stored = z.total_out, count = i % 5 ? SIZE : SIZE - random_number(&seed) % 600;
+        memset(out + stored, (int)i, SIZE + 512 - stored);
+        if (i % 3 == 1)
+            stored -= random_number(&seed) % 6;
+        else if (i % 3 == 2)
+            stored += random_number(&seed) % 500;
+        size_t where = i % 2 ? 100 : stored; /* the head of a block is what readers differ about */
+        for (uint64_t hits = i % 8 ? random_number(&seed) % 4 : 0; hits > 0; hits--)
+            out[random_number(&seed) % (where < stored ? where : stored)] ^= (uint8_t)(1 << random_number(&seed) % 8);
+        int r = inflate_alone(out, stored, want, count);
+        int ours = codec_deflate.decompress(out, stored, got, count);
+        if (r == 0)
+            assert_memory_equal(got, want, count);
+        if (i % 8 == 0 || r == 0) /* not damaged, or not enough to matter */
+            assert_int_equal(ours, r);
+        forgiven += ours != r;
+        *(r == 0 ? &good : &bad) += 1;
+    }
+    assert_true(good > 2000 && bad > 2000 && forgiven < bad / 100);
+    free(in), free(out), free(want), free(got);
 }
 
 /* One frame is one cluster: neither two halves, nor a frame to be skipped, nor one that promises more. */
@@ -265,7 +438,8 @@ static void *hammer(void *arg) {
     uint8_t in[4096], out[4096], back[4096];
     for (uint64_t i = 0; i < 200; i++) {
         fill(in, sizeof in, i);
-        int64_t stored = codec->compress(in, sizeof in, out, sizeof out);
+        int level = (int)(i % ((uint64_t)codec->levels + 1));
+        int64_t stored = codec->compress(level, in, sizeof in, out, sizeof out);
         if (stored <= 0 || codec->decompress(out, (size_t)stored, back, sizeof back) != 0 ||
             memcmp(in, back, sizeof in) != 0)
             return arg;
@@ -288,10 +462,12 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_incompressible),
-        cmocka_unit_test(test_damage),      cmocka_unit_test(test_deflate_windows),
-        cmocka_unit_test(test_zstd_frames), cmocka_unit_test(test_qemu_clusters),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_round_trips),     cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_contexts_forget), cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_incompressible),  cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_same_as_zlib),    cmocka_unit_test(test_deflate_windows),
+        cmocka_unit_test(test_written_window),  cmocka_unit_test(test_zstd_frames),
+        cmocka_unit_test(test_qemu_clusters),   cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests_name("codec", tests, NULL, NULL);
 }

@@ -20,6 +20,7 @@
 
 #include "image_util.h"
 #include "img.h"
+#include "qcow2/format.h"
 
 /* ---- ranges and vectors ---------- */
 
@@ -114,6 +115,43 @@ static void test_read_only(void **state) {
         close_image(image);
     }
     assert_int_equal(img_close(NULL, NULL), 0);
+}
+
+/* Flags that do not exist yet may mean something one day: nobody must get used to them. */
+static void test_unknown_flags(void **state) {
+    (void)state;
+    for (unsigned kind = 0; kind < 3; kind++) {
+        make_kind(kind);
+        struct img *image = open_flags("image", IMG_OPEN_WRITE);
+        struct img_check_result result;
+        write_fill(image, 0, MIB, 1);
+        for (unsigned bit = 0; bit < 32; bit++) {
+            struct img_check_options options = {.flags = 1u << bit | IMG_CHECK_REPAIR_LEAKS};
+            if (bit >= 1) {
+                assert_int_equal(img_write_zeroes(image, 0, 4096, 1u << bit, &err), -EINVAL);
+                assert_int_equal(img_write_zeroes(image, 0, 4096, 1u << bit | IMG_ZERO_MAY_UNMAP, &err), -EINVAL);
+                assert_int_equal(img_resize(image, 2 * MIB, IMG_PREALLOCATION_OFF, 1u << bit, &err), -EINVAL);
+                assert_int_equal(img_resize(image, MIB / 2, IMG_PREALLOCATION_OFF, 1u << bit | 1, &err), -EINVAL);
+                assert_int_equal(err.code, -EINVAL);
+            }
+            if (bit >= 2)
+                assert_int_equal(img_check(image, &options, &result, &err), kind ? -EINVAL : -ENOTSUP);
+        }
+        assert_int_equal(img_size(image), MIB);
+        expect_fill(image, 0, MIB, 1);
+        close_image(image);
+    }
+    /* a check that is refused repairs nothing */
+    create_qcow2("leaky", MIB);
+    sh("qemu-io -f qcow2 -c 'write -q 0 64k' leaky");
+    patch64("leaky", peek64("leaky", peek64("leaky", 40)) & QCOW2_OFFSET_MASK, 0);
+    struct img *image = open_flags("leaky", IMG_OPEN_WRITE);
+    struct img_check_result result;
+    struct img_check_options options = {.flags = 1u << 5 | IMG_CHECK_REPAIR_LEAKS};
+    assert_int_equal(img_check(image, &options, &result, &err), -EINVAL);
+    assert_int_equal(img_check(image, NULL, &result, &err), 0);
+    assert_int_equal(result.leaks, 1);
+    close_image(image);
 }
 
 /* ---- other ways to an image ---------- */
@@ -248,6 +286,44 @@ static void test_probed_raw_stays_raw(void **state) {
     close_image(image);
 }
 
+/* A copy into a probed raw image is a write like any other. */
+static void test_copies_into_probed_raw(void **state) {
+    (void)state;
+    uint8_t sector[512] = "QFI\xfb";
+    struct img *source, *target;
+    for (unsigned i = 0; i < 4; i++) { /* all of the magic comes from the source, or a part of it */
+        bool whole = i % 2 == 0, asked = i >= 2;
+        struct img_open_options raw = {.flags = IMG_OPEN_WRITE, .format = "raw"};
+        struct img_copy_options options = {.target_offset = whole ? 0 : 2};
+        create_image("source", &(struct img_create_options){.format = "raw", .size = MIB});
+        create_image("target", &(struct img_create_options){.format = "raw", .size = 2 * MIB});
+        source = open_with("source", &raw);
+        write_fill(source, 0, MIB, 5);
+        assert_int_equal(img_pwrite(source, sector + options.target_offset, 100, 0, &err), 0);
+        target = open_with("target", &raw);
+        write_fill(target, 0, 2 * MIB, 7);
+        if (!whole)
+            assert_int_equal(img_pwrite(target, sector, 2, 0, &err), 0);
+        close_image(target);
+        target = open_with("target", asked ? &raw : &(struct img_open_options){.flags = IMG_OPEN_WRITE});
+        memset(&err, 0, sizeof(err));
+        assert_int_equal(img_copy(source, target, &options, &err), asked ? 0 : -EPERM);
+        assert_int_equal(err.code, asked ? 0 : -EPERM);
+        expect_fill(target, 4096, MIB - 4096, asked ? 5 : 7);
+        expect_fill(target, 2, 1, asked ? 'I' : 7);
+        if (!asked) { /* elsewhere it may go, and so may other bytes */
+            options.target_offset = 512;
+            assert_int_equal(img_copy(source, target, &options, &err), 0);
+            assert_int_equal(img_pwrite(source, "x", 1, 0, &err), 0);
+            options.target_offset = 0;
+            assert_int_equal(img_copy(source, target, &options, &err), 0);
+            expect_fill(target, 4096, MIB - 4096, 5);
+        }
+        close_image(target);
+        close_image(source);
+    }
+}
+
 static void test_odd_raw_file(void **state) {
     (void)state;
     sh("head -c 1000 /dev/zero | tr '\\0' '\\7' > image");
@@ -290,6 +366,32 @@ static void test_compressed_rules(void **state) {
     image = open_with("raw", &(struct img_open_options){.flags = IMG_OPEN_WRITE, .format = "raw"});
     assert_int_equal(img_pwrite_compressed(image, bytes, 65536, 0, NULL), -ENOTSUP);
     close_image(image);
+}
+
+/* ---- long tables ---------- */
+
+/* An L1 table longer than what one refcount block counts: with such clusters every group begins with its own block. */
+static void test_l1_longer_than_a_group(void **state) {
+    (void)state;
+    static const struct {
+        const char *options;
+        uint64_t size;
+    } cases[] = {{"cluster_size=512,refcount_bits=64", 8ull << 30},
+                 {"cluster_size=512", 8ull << 30},
+                 {"cluster_size=1k,refcount_bits=1", 64ull << 30},
+                 {"cluster_size=4k,refcount_bits=64", 256ull << 30}};
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sh("rm -f image; qemu-img create -q -f qcow2 -o %s image 1M", cases[i].options);
+        struct img *image = open_flags("image", IMG_OPEN_WRITE);
+        write_fill(image, 0, 3000, 1);
+        assert_int_equal(img_resize(image, cases[i].size, IMG_PREALLOCATION_OFF, 0, &err), 0);
+        write_fill(image, cases[i].size - 4096, 4096, 2);
+        assert_int_equal(img_resize(image, 2 * cases[i].size, IMG_PREALLOCATION_OFF, 0, &err), 0);
+        expect_fill(image, 0, 3000, 1);
+        expect_fill(image, cases[i].size - 4096, 4096, 2);
+        close_image(image);
+        sh("qemu-img check -q image && test $(stat -c %%s image) -lt 64000000");
+    }
 }
 
 /* ---- drain ---------- */
@@ -351,14 +453,17 @@ int main(void) {
         IO(test_ranges),
         IO(test_vectors),
         IO(test_read_only),
+        IO(test_unknown_flags),
         IO(test_descriptor),
         IO(test_range_of_a_disk),
         IO(test_qcow2_inside_a_range),
         IO(test_read_only_parent),
         IO(test_snapshot_is_read_only),
         IO(test_probed_raw_stays_raw),
+        IO(test_copies_into_probed_raw),
         IO(test_odd_raw_file),
         IO(test_compressed_rules),
+        IO(test_l1_longer_than_a_group),
         IO(test_drain),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);

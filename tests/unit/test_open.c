@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* test_open.c - what an open accepts and refuses: locks, kinds of files, header bits, unknown extensions, backing
- * chains; and that a file which is only read stays as it is, byte for byte. Odd headers are made by changing bytes of
- * good ones.
+/* test_open.c - what an open accepts and refuses: locks, kinds of files, flags, header bits, unknown extensions,
+ * backing chains; what an image that is open for its metadata only gives and takes; and that a file which is only read
+ * stays as it is, byte for byte. Odd headers are made by changing bytes of good ones.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,12 +40,78 @@ static void test_open_errors(void **state) {
     struct img *image;
     assert_true(img_open("fifo", NULL, &image, &err) < 0);
     alarm(0);
+    for (unsigned bit = 6; bit < 32; bit++) /* flags that do not exist */
+        open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE | 1u << bit}, -EINVAL, "unknown");
     struct img *first = open_flags("image", IMG_OPEN_WRITE);
     open_fails("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE}, -EAGAIN, "image");
     open_fails("image", NULL, -EAGAIN, "image");
     close_image(open_flags("image", IMG_OPEN_FORCE_SHARE));
     close_image(open_flags("image", IMG_OPEN_UNLOCKED | IMG_OPEN_INFO));
     close_image(first);
+}
+
+/* ---- images opened for their metadata or for a check ---------- */
+
+static void assert_gives_and_takes_nothing(struct img *image, const char *what) {
+    static uint8_t bytes[65536];
+    uint64_t size = img_size(image);
+    static const uint64_t sizes[] = {0, 512, 65536 + 512, 64ull << 20, 1ull << 40};
+    if (img_pread(image, bytes, 512, 0, &err) >= 0)
+        fail_msg("%s: data can be read", what);
+    if (img_pwrite(image, bytes, 512, 0, &err) >= 0 || img_pwrite_compressed(image, bytes, 65536, 0, &err) >= 0 ||
+        img_write_zeroes(image, 0, 65536, 0, &err) >= 0 || img_discard(image, 0, 65536, &err) >= 0)
+        fail_msg("%s: data can be written", what);
+    for (unsigned i = 0; i < 5; i++) {
+        if (img_resize(image, sizes[i], IMG_PREALLOCATION_OFF, IMG_RESIZE_SHRINK, &err) >= 0)
+            fail_msg("%s: the size can be changed to %llu", what, (unsigned long long)sizes[i]);
+        assert_true(strlen(err.text) > 10);
+    }
+    assert_int_equal(img_size(image), size);
+    close_image(image);
+}
+
+/* Whole images and such whose tables cannot be loaded. */
+static void test_no_data_without_a_whole_open(void **state) {
+    (void)state;
+    static const struct {
+        const char *options, *what;
+        unsigned offset; /* of the header's field that is spoilt; 0: none */
+        uint64_t value;
+    } kinds[] = {{"lazy_refcounts=off", "a good image", 0, 0},
+                 {"data_file=data", "an image with a data file", 0, 0},
+                 {"lazy_refcounts=off", "an image with its L1 table far out", 40, 1ull << 50},
+                 {"lazy_refcounts=off", "an image with its refcount table far out", 48, 1ull << 50},
+                 {"lazy_refcounts=off", "an image that is marked as corrupt", INCOMPATIBLE, QCOW2_INCOMPAT_CORRUPT}};
+    static const uint32_t ways[] = {IMG_OPEN_CHECK, IMG_OPEN_INFO, IMG_OPEN_CHECK | IMG_OPEN_INFO};
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        size_t before, after;
+        sh("rm -f image data; qemu-img create -q -f qcow2 -o %s image 1M; qemu-io -c 'write -q -P 1 0 128k' image",
+           kinds[i].options);
+        if (kinds[i].offset)
+            patch64("image", kinds[i].offset, kinds[i].value);
+        uint8_t *old = load_file("image", &before);
+        for (unsigned k = 0; k < 6; k++) {
+            struct img_open_options options = {.flags = ways[k % 3] | (k < 3 ? IMG_OPEN_WRITE : 0), .format = "qcow2"};
+            struct img *image;
+            if (img_open("image", &options, &image, &err) == 0)
+                assert_gives_and_takes_nothing(image, kinds[i].what);
+            else if (i < 2)
+                fail_msg("%s: %s", kinds[i].what, err.text);
+        }
+        uint8_t *now = load_file("image", &after);
+        assert_int_equal(before, after);
+        assert_memory_equal(old, now, before);
+        free(old);
+        free(now);
+    }
+    sh("truncate -s 1M image");
+    for (unsigned k = 0; k < 3; k++) {
+        struct img_open_options options = {.flags = ways[k] | IMG_OPEN_WRITE, .format = "raw"};
+        struct img *image;
+        assert_int_equal(img_open("image", &options, &image, &err), 0);
+        assert_gives_and_takes_nothing(image, "a raw image");
+    }
+    sh("test $(stat -c %%s image) = 1048576");
 }
 
 /* ---- files that are only read ---------- */
@@ -224,6 +290,24 @@ static void test_data_behind_the_end_is_an_error(void **state) {
     close_image(image);
 }
 
+/* ---- names in images ---------- */
+
+static void test_data_file_without_names(void **state) {
+    (void)state;
+    static const uint32_t ways[] = {0, IMG_OPEN_WRITE, IMG_OPEN_FORCE_SHARE};
+    sh("qemu-img create -q -f qcow2 -o data_file=data image 1M; qemu-io -c 'write -q -P 1 0 64k' image");
+    for (unsigned i = 0; i < 3; i++)
+        open_fails("image", &(struct img_open_options){.flags = ways[i] | IMG_OPEN_NO_BACKING}, -EPERM, "data");
+    struct img *image = open_flags("image", 0);
+    expect_fill(image, 0, 65536, 1);
+    close_image(image);
+    struct img_info info;
+    image = open_flags("image", IMG_OPEN_NO_BACKING | IMG_OPEN_INFO); /* shows the name and follows it as little */
+    assert_int_equal(img_info(image, &info, &err), 0);
+    assert_string_equal(info.data_file, "data");
+    close_image(image);
+}
+
 /* ---- backing chains ---------- */
 
 static void overlay(const char *path, const char *backing, const char *format, uint64_t size) {
@@ -329,6 +413,7 @@ static void test_backing_that_is_no_file(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         IO(test_open_errors),
+        IO(test_no_data_without_a_whole_open),
         IO(test_reading_changes_nothing),
         IO(test_writable_but_unwritten),
         IO(test_unknown_autoclear_bits),
@@ -338,6 +423,7 @@ int main(void) {
         IO(test_unknown_extension_is_kept),
         IO(test_overlap_sets_the_corrupt_bit),
         IO(test_data_behind_the_end_is_an_error),
+        IO(test_data_file_without_names),
         IO(test_backing_shorter_and_longer),
         IO(test_backing_loops),
         IO(test_backing_depth),

@@ -221,6 +221,32 @@ static void test_long_table(void **state) {
     done(&i);
 }
 
+/* All names and ids are kept in memory, so there is a limit to them together: 4 MiB, and not a byte more. */
+static void test_names_in_all(void **state) {
+    (void)state;
+    enum { ENTRIES = 64, EACH = 65536 };
+    static char name[EACH];
+    memset(name, 'n', EACH - 1); /* and an id of one byte */
+    for (unsigned more = 0; more < 2; more++) {
+        struct image i;
+        struct qcow2_snapshots s;
+        make(&i, 10 << 20);
+        i.header.l1_offset = 9 << 20;
+        for (unsigned n = 0; n < ENTRIES; n++)
+            memory_put(&i.file, add_snapshot(&i, 16, "1", name), 8, (9 << 20) + CLUSTER);
+        memory_put(&i.file, add_snapshot(&i, 16, more ? "2" : "", ""), 8, (9 << 20) + CLUSTER);
+        if (more) {
+            expect_failure(&i, -EINVAL, "entry 64: the ids and names up to here take 4194305 bytes");
+        } else {
+            assert_int_equal(snapshots_read(&i.file.base, &i.header, &s, NULL), 0);
+            assert_int_equal(s.count, ENTRIES + 1);
+            assert_int_equal(strlen(s.list[ENTRIES - 1].name), EACH - 1);
+            snapshots_free(&s);
+        }
+        done(&i);
+    }
+}
+
 /* ---- bitmaps ----------------------------------------------------------------------------------- */
 
 static unsigned add_bitmap(struct image *i, uint32_t flags, unsigned extra, const char *name) {
@@ -393,9 +419,9 @@ static void test_qemu_tables(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),        cmocka_unit_test(test_find),        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_table_place),   cmocka_unit_test(test_long_table),  cmocka_unit_test(test_bitmaps),
-        cmocka_unit_test(test_bitmap_damage), cmocka_unit_test(test_qemu_tables),
+        cmocka_unit_test(test_fields),        cmocka_unit_test(test_find),         cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_table_place),   cmocka_unit_test(test_long_table),   cmocka_unit_test(test_bitmaps),
+        cmocka_unit_test(test_bitmap_damage), cmocka_unit_test(test_names_in_all), cmocka_unit_test(test_qemu_tables),
     };
     return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
 }
