@@ -12,6 +12,7 @@
 #include "error.h"
 #include "io.h"
 #include "raw.h"
+#include "request.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -402,7 +403,7 @@ static int guard_target(const struct copy *c, struct img_error *err) {
         return 0;
     int r = img_pread(c->source, head, count, 0, err);
     struct iovec iov = {head, count};
-    return r < 0 ? r : io_guard_first_sector(c->target, &iov, 1, count, c->base, err);
+    return r < 0 ? r : request_guard(c->target, c->context, &iov, 1, count, c->base, err);
 }
 
 static uint64_t size_below(struct img *layer, unsigned layers) {
@@ -423,25 +424,25 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
-    bool guarded = r == 0 && target->probed_raw && c.base < RAW_GUARDED;
-    if (guarded) {
-        pthread_mutex_lock(&target->first_sector);
-        if ((r = guard_target(&c, err)) < 0)
-            pthread_mutex_unlock(&target->first_sector);
-    }
     if (r < 0)
         return r;
     pthread_mutex_init(&c.claim, NULL);
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.moved, NULL);
     c.context = context_claim(&target->epochs);
+    bool guarded = request_is_guarded(target, c.base);
+    if (guarded) {
+        pthread_mutex_lock(&target->first_sector);
+        r = guard_target(&c, err);
+    }
     c.context->shared = true;
-    r = run_workers(&c);
+    if (r == 0)
+        r = run_workers(&c);
+    if (guarded)
+        pthread_mutex_unlock(&target->first_sector);
     context_release(&target->epochs, c.context);
     pthread_mutex_destroy(&c.claim);
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.moved);
-    if (guarded)
-        pthread_mutex_unlock(&target->first_sector);
     return r;
 }

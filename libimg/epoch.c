@@ -66,21 +66,63 @@ static struct img_context *try_request(struct img_epochs *e) {
     return c;
 }
 
-struct img_context *context_claim(struct img_epochs *e) {
-    struct img_context *c = try_request(e);
+static struct img_context *claim(struct img_epochs *e, struct img_context *(*attempt)(struct img_epochs *)) {
+    struct img_context *c = attempt(e);
     if (c)
         return c;
     SCOPED_MUTEX(&e->lock);
     atomic_fetch_add(&e->wanted, 1);
-    pthread_cond_broadcast(&e->drained); /* the claim that was taken back may have been seen */
-    while (!(c = try_request(e)))
+    pthread_cond_broadcast(&e->drained); /* a claim that was taken back may have been seen */
+    while (!(c = attempt(e)))
         pthread_cond_wait(&e->opened, &e->lock);
     atomic_fetch_sub(&e->wanted, 1);
     return c;
 }
 
+struct img_context *context_claim(struct img_epochs *e) {
+    return claim(e, try_request);
+}
+
+struct img_context *context_claim_inner(struct img_epochs *e) {
+    return claim(e, try_claim);
+}
+
+struct img_context *context_claim_queue(struct img_epochs *e) {
+    pthread_mutex_lock(&e->lock);
+    bool room = e->queues < IMG_QUEUES_MAX;
+    e->queues += room;
+    pthread_mutex_unlock(&e->lock);
+    struct img_context *c = room ? context_claim_inner(e) : NULL;
+    if (!c)
+        return NULL;
+    atomic_store(&c->queue, true);
+    SCOPED_MUTEX(&e->lock);
+    pthread_cond_broadcast(&e->drained); /* until now it looked like a request */
+    return c;
+}
+
+/* Counts first and looks then, as a claim does. */
+bool request_enter(struct img_epochs *e, struct img_context *c) {
+    atomic_fetch_add(&c->running, 1);
+    if (!atomic_load(&e->holders))
+        return true;
+    request_leave(e, c);
+    return false;
+}
+
+void request_leave(struct img_epochs *e, struct img_context *c) {
+    if (atomic_fetch_sub(&c->running, 1) != 1 || !atomic_load(&e->holders))
+        return;
+    SCOPED_MUTEX(&e->lock);
+    pthread_cond_broadcast(&e->drained);
+}
+
 void context_release(struct img_epochs *e, struct img_context *c) {
-    c->shared = c->passes_gate = false;
+    if (c->queue) {
+        SCOPED_MUTEX(&e->lock);
+        e->queues--;
+    }
+    c->shared = c->passes_gate = c->queue = false;
     atomic_store(&c->claimed, false);
     if (atomic_load(&e->wanted) || atomic_load(&e->holders)) {
         SCOPED_MUTEX(&e->lock);
@@ -89,9 +131,14 @@ void context_release(struct img_epochs *e, struct img_context *c) {
     }
 }
 
+static void wake_listeners(struct img_epochs *e) {
+    for (struct img_waiter *l = e->listeners; l; l = l->next)
+        l->wake(l);
+}
+
 static bool any_claimed(struct img_epochs *e) {
     for (unsigned i = 0; i < IMG_CONTEXTS; i++)
-        if (atomic_load(&e->contexts[i].claimed))
+        if (atomic_load(&e->contexts[i].claimed) && (!e->contexts[i].queue || atomic_load(&e->contexts[i].running)))
             return true;
     return false;
 }
@@ -107,6 +154,7 @@ void requests_release(struct img_epochs *e) {
     SCOPED_MUTEX(&e->lock);
     atomic_fetch_sub(&e->holders, 1);
     pthread_cond_broadcast(&e->opened);
+    wake_listeners(e);
 }
 
 void context_lock(struct img_context *c) {
@@ -220,8 +268,7 @@ void gate_open(struct img_epochs *e, bool all) {
     e->closers[all]--;
     set_gate(e);
     pthread_cond_broadcast(&e->opened);
-    for (struct img_waiter *l = e->listeners; l; l = l->next)
-        l->wake(l);
+    wake_listeners(e);
 }
 
 void gate_listen(struct img_epochs *e, struct img_waiter *listener) {

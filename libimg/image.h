@@ -12,6 +12,7 @@
 #define IMG_MAX_DEPTH 64
 
 struct img_driver;
+struct img_helpers;
 
 struct img {
     const struct img_driver *driver;
@@ -30,6 +31,7 @@ struct img {
     bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
+    struct img_helpers *helpers; /* of its queues, while it has any; guarded by `whole` */
 };
 
 /* What the driver's open gets besides the image (whose file is open, and whose flags and cache are set). */

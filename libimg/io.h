@@ -32,10 +32,4 @@ int io_begin(struct img *image, struct img_context *c, struct img_plan *plan, st
 int io_ready(struct img *image, struct img_context *c, const struct img_plan *plan, struct img_error *err);
 int io_end(struct img *image, struct img_plan *plan, const void *buffer, struct img_error *err);
 
-/* A raw image that was found by probing must not become something else behind its user's back: -EPERM when the bytes of
- * `iov` (NULL: zeroes) at `offset` would make its first sector another format's. image->first_sector is held until they
- * are written. */
-int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                          struct img_error *err);
-
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* queue.h - the asynchronous executor: what its two files share.
  *
- * queue.c has the calls of img.h, the waiting and the way back from other threads; execute.c takes one request through
- * resolve, move and commit, as far as it goes without blocking.
+ * queue.c has the calls of img.h, the waiting, and the way back from other threads; execute.c takes one request through
+ * resolve, move and commit as far as it goes without blocking.
  *
- * All of a queue belongs to its thread but for `inbox`, `gate_opened` and what a helper was handed: a request whose
- * state is one of the last three below.
+ * All of a queue belongs to its thread, but for `inbox` and `opened`, and for a request that somebody else has: its
+ * state is one of the last five then.
  */
 #ifndef LIBIMG_QUEUE_H
 #define LIBIMG_QUEUE_H
@@ -20,52 +20,48 @@
 
 enum request_state {
     REQUEST_FREE,
-    REQUEST_RUNNING,   /* on the run list, or in execute() */
-    REQUEST_AT_GATE,   /* on the gate list */
-    REQUEST_FOLLOWING, /* on another's list: that one waits for the same */
+    REQUEST_READY,     /* on the run list, or being executed */
+    REQUEST_HELD,      /* on the held list: the gate is closed, or requests are held back */
+    REQUEST_FOLLOWING, /* on the list of another that waits for the same */
     REQUEST_DONE,      /* on the done list */
     REQUEST_ON_RING,   /* the kernel has it */
-    REQUEST_PARKED,    /* the driver will wake it */
-    REQUEST_BLOCKED,   /* a loader makes ready what it needs */
-    REQUEST_MOVING,    /* a mover moves its bytes: its plan is open */
+    REQUEST_PARKED,    /* the driver wakes it */
+    REQUEST_BLOCKED,   /* a loader satisfies its need */
+    REQUEST_MOVING,    /* a mover moves bytes of its plan, which is open */
     REQUEST_WHOLE,     /* a loader does all that is left of it by the ordinary calls */
 };
 
 struct request {
     struct img_queue *queue;
-    struct request *next; /* on whatever list it is */
+    struct request *next; /* on the list that its state names */
     enum request_state state;
+    bool entered;   /* counts as running */
+    bool cancelled; /* ends when it comes back */
+    bool flushing;  /* done but for the flush of a write-through mode */
+    bool misses;    /* the page cache does not have what it reads, or would block its write */
     struct img_io io;
     struct iov_cursor data;
-    uint64_t offset, left; /* of the request */
-    unsigned layer;        /* in which its plan is, or is to be, opened; 0: the top */
-    uint64_t in_layer;     /* below the top: bytes that are asked of this layer */
+    uint64_t offset, left; /* what is still to do */
+    unsigned layer;        /* where it reads; 0: the top */
+    uint64_t in_layer;     /* below the top: bytes of this layer before it goes back there */
 
     struct img_plan plan;
-    unsigned step;     /* of a read: which is being moved; its `host` and `length` shrink as it goes */
-    bool no_inline;    /* the page cache does not have it */
-    uint64_t host_end; /* of a write, for storage_ops.wrote */
-    bool flushing, failed_flush;
-    int result; /* of what somebody else did for it */
-    bool cancelled;
+    unsigned step; /* of a plan that reads: the one being moved, whose host and length go along */
+    int result;    /* what somebody else made of it */
+    struct iovec window[REQUEST_WINDOW];
 
     struct request *followers;
+    struct request *next_blocked; /* `next` is the inbox's when it comes back */
     struct job job;
     struct img_waiter waiter;
-    struct iovec window[REQUEST_WINDOW];
     struct img_error error;
 };
 
-/* Threads that an image's queues share. Movers work with a plan open and never wait for a loader, since those may wait
- * for all plans to close. */
-struct img_pool {
-    unsigned queues;
-    struct helpers *movers, *loaders;
-    struct img *image;
-    struct job relief; /* the driver's relieve, one at a time */
-    atomic_bool relieving;
+struct request_list {
+    struct request *first, *last;
 };
 
+/* One layer of the image's chain, as this queue uses it. */
 struct layer {
     struct img *image;
     struct img_context *context;
@@ -80,26 +76,32 @@ struct watch {
     int events; /* to be reaped */
 };
 
-struct request_list {
-    struct request *first, *last;
+/* Movers work with a plan open and wait for nothing but I/O. Loaders wait for what needs all plans closed. So a loader
+ * never does a mover's work. */
+struct img_helpers {
+    unsigned queues;
+    struct helpers *movers, *loaders;
+    struct img *image;
+    struct job relief; /* the driver's `relieve`, one at a time */
+    atomic_bool relieving;
 };
 
 struct img_queue {
-    struct img_pool *pool;
+    struct img_helpers *helpers; /* the image's */
     struct layer *layers;
     unsigned nlayers;
-    bool writes_through;
 
-    struct ring *ring; /* NULL: the movers do all that would block */
-    int event;         /* eventfd: something is in the inbox */
+    struct ring *ring; /* NULL: movers do what might block */
+    int event;         /* eventfd: there is something in the inbox */
     bool event_armed;
     _Atomic(struct request *) inbox;
-    atomic_bool gate_opened;
+    atomic_uint posting; /* threads that are about to signal: the queue stands until they have */
+    atomic_bool opened;  /* the held requests may try again */
 
-    struct request_list run, done, gate, blocked, idle;
-    unsigned under_way;
-    bool no_nowait[2]; /* the host's file system has no RWF_NOWAIT, for reads and writes */
-    unsigned misses[2], sq_pending;
+    struct request_list run, held, done, idle;
+    struct request *blocked;
+    unsigned under_way; /* begun and not done */
+    bool no_inline[2];  /* the file system cannot say that a read, or a write, would block */
 
     struct watch watches[QUEUE_WATCHES];
     unsigned fired;
@@ -127,17 +129,18 @@ void list_remove(struct request_list *list, struct request *r);
 
 /* ---- queue.c ---- */
 
-/* From another thread: the request goes on. */
+/* From another thread: the request comes back to its queue. */
 void queue_post(struct request *r);
 
 /* ---- execute.c ---- */
 
-/* Begins a request whose io is set. */
+/* Begins the request, whose io is set. */
 void request_start(struct request *r);
-/* Goes on until it is done, or somebody else has it. */
-void request_execute(struct request *r);
-/* It is back: from the driver, a helper, or the kernel with `result` bytes. */
-void request_resume(struct request *r);
+/* Goes on from the run list. */
+void request_run(struct request *r);
+/* Goes on when it is back from the inbox. */
+void request_back(struct request *r);
+/* Goes on when the kernel has moved `result` bytes, or failed. */
 void request_moved(struct request *r, int result);
 void request_complete(struct request *r, int result);
 

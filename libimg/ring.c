@@ -10,6 +10,8 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct ring {
     struct io_uring uring;
@@ -46,9 +48,11 @@ int ring_fd(const struct ring *ring) {
     return ring->uring.ring_fd;
 }
 
+/* Debian 12's liburing declares io_uring_enable_rings and does not export it. */
 static void enable(struct ring *ring) {
     if (!ring->enabled)
-        ring->enabled = io_uring_enable_rings(&ring->uring) == 0;
+        ring->enabled =
+            syscall(__NR_io_uring_register, ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0;
 }
 
 static struct io_uring_sqe *next_sqe(struct ring *ring) {
