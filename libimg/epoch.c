@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* epoch.c - pins and the gate (the idea is in epoch.h).
  *
- * Two pairs of accesses carry the whole, each a store followed by a load on either side, all sequentially consistent:
+ * Three pairs of accesses carry the whole, each a store followed by a load on either side, all sequentially consistent:
  *
  *   plan_open: publish oldest, then look entries up   |  reclaim: unlink entries, advance, then read every oldest
  *   plan_open: publish oldest, then read the gate     |  gate_close: set the gate, then read every oldest
- *
  *   context_claim: claim, then read the holders       |  requests_hold: set holders, then read every claim
  *
  * So either the one side sees the plan, or the plan sees what the other side did before. Publishing is needed only when

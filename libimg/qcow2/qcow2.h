@@ -375,8 +375,8 @@ uint64_t run_take(struct run *run, uint64_t count, uint64_t *first, bool *zero);
 /* Gives the cluster taken last back to its run. */
 void run_untake(struct run *run, uint64_t cluster);
 enum run_kind { RUN_DATA, RUN_META };
-/* Refills the run (of `c`, or of a context for which `c` works) when it is empty. Blocks; no plan of the caller is open.
- */
+/* Refills the run (of `c`, or of a context for which `c` works) when it is empty. Blocks; the caller has no plan
+ * open. */
 int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum run_kind kind, uint64_t least,
                  struct img_error *err);
 /* `count` contiguous fresh clusters with a count of one, for a table. Role held. */

@@ -51,17 +51,24 @@ static uint64_t groups_ahead(const struct qcow2 *q, uint64_t group) {
     return n;
 }
 
-static int grow_blocks(struct qcow2 *q, uint64_t group, struct img_error *err) {
+/* The blocks of `n` groups from `group` on: the first at `place`, the others first in their own groups or beside it. */
+struct births {
+    uint64_t group, n, place;
+    bool side_by_side;
+};
+
+static uint64_t place_of(const struct qcow2 *q, const struct births *b, uint64_t i) {
+    return i == 0 ? b->place : b->side_by_side ? b->place + i : (b->group + i) * q->refcounts.per_block;
+}
+
+/* The fresh area goes on behind the first of them, or behind all that lie beside it. */
+static int make_blocks(struct qcow2 *q, const struct births *b, struct img_error *err) {
     struct allocator *a = &q->alloc;
-    uint64_t per_block = q->refcounts.per_block, start = group * per_block;
-    uint64_t place = a->fresh > start ? a->fresh : start;
-    int r = alloc_lengthen(q, place + 1, err);
-    if (r < 0)
-        return r;
-    uint64_t n = groups_ahead(q, group);
-    for (uint64_t i = 0; r == 0 && i < n; i++) {
-        uint64_t at = i ? start + i * per_block : place;
-        r = write_block(q, group + i, at, at, 1, err);
+    uint64_t beside = b->side_by_side ? b->n : 1;
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < b->n; i++) {
+        uint64_t at = place_of(q, b, i);
+        r = write_block(q, b->group + i, at, b->side_by_side ? b->place : at, beside, err);
     }
     if (r == 0 && (r = barrier(q, false)) < 0)
         img_fail_errno(err, r, "could not make refcount blocks of '%s' durable", q->image->path);
@@ -69,15 +76,24 @@ static int grow_blocks(struct qcow2 *q, uint64_t group, struct img_error *err) {
         a->fresh_is_zero = false; /* some may have been written */
         return r;
     }
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t at = i ? start + i * per_block : place;
-        metadata_add(q, at);
-        set_table_entry(q, group + i, at);
+    for (uint64_t i = 0; i < b->n; i++) {
+        metadata_add(q, place_of(q, b, i));
+        set_table_entry(q, b->group + i, place_of(q, b, i));
     }
-    if (place > a->fresh)
-        alloc_free(q, a->fresh, place - a->fresh, a->fresh_is_zero);
-    a->fresh = place + 1;
+    if (b->place > a->fresh)
+        alloc_free(q, a->fresh, b->place - a->fresh, a->fresh_is_zero);
+    a->fresh = b->place + beside;
     return 0;
+}
+
+static int grow_blocks(struct qcow2 *q, uint64_t group, struct img_error *err) {
+    uint64_t start = group * q->refcounts.per_block;
+    struct births b = {.group = group, .place = q->alloc.fresh > start ? q->alloc.fresh : start};
+    int r = alloc_lengthen(q, b.place + 1, err);
+    if (r < 0)
+        return r;
+    b.n = groups_ahead(q, group); /* as far as the file is long now */
+    return make_blocks(q, &b, err);
 }
 
 /* The new table and the blocks that count it and themselves: [blocks][table], from the first group without a place in
@@ -218,20 +234,6 @@ int refcounts_cover(struct qcow2 *q, uint64_t count, struct img_error *err) {
         return grow_table(q, start + n + count, err);
 
     r = alloc_lengthen(q, start + n, err);
-    for (uint64_t i = 0; r == 0 && i < n; i++)
-        r = write_block(q, group + i, start + i, start, n, err);
-    if (r == 0 && (r = barrier(q, false)) < 0)
-        img_fail_errno(err, r, "could not make refcount blocks of '%s' durable", q->image->path);
-    if (r < 0) {
-        a->fresh_is_zero = false; /* some may have been written */
-        return r;
-    }
-    for (uint64_t i = 0; i < n; i++) {
-        metadata_add(q, start + i);
-        set_table_entry(q, group + i, start + i);
-    }
-    if (start > a->fresh)
-        alloc_free(q, a->fresh, start - a->fresh, a->fresh_is_zero);
-    a->fresh = start + n;
-    return 0;
+    struct births b = {.group = group, .n = n, .place = start, .side_by_side = true};
+    return r < 0 ? r : make_blocks(q, &b, err);
 }
