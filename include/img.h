@@ -380,6 +380,13 @@ IMG_API int img_check(struct img *image, const struct img_check_options *options
 
 /* ---- copying -------------------------------------------------------------------------------- */
 
+/* Who moves data that is stored as it is. What the host moves is not searched for zeroes. */
+enum img_copy_offload {
+    IMG_OFFLOAD_SHARE, /* the file system shares its blocks (reflinks) where it can, the rest is read and written */
+    IMG_OFFLOAD_NONE,  /* all is read and written */
+    IMG_OFFLOAD_COPY,  /* the host copies where it can (copy_file_range) */
+};
+
 struct img_copy_options {
     unsigned threads;      /* 0: one per core; the target's bytes do not depend on it */
     bool compress;         /* store compressed (qcow2) */
@@ -389,6 +396,7 @@ struct img_copy_options {
     uint64_t sparse_size;  /* runs of zeroes at least this long become holes; 0: keep every byte of data */
     unsigned layers;       /* only what the first layers of the source's chain hold is copied, the rest is left to the
                               target's backing file; 0: all */
+    enum img_copy_offload offload; /* with a sparse_size of 0 nothing but NONE */
     uint64_t
         target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */

@@ -121,7 +121,8 @@ void context_release(struct img_epochs *e, struct img_context *c) {
         SCOPED_MUTEX(&e->lock);
         e->queues--;
     }
-    c->shared = c->passes_gate = c->queue = false;
+    c->shared = c->passes_gate = false;
+    c->queue = false;
     atomic_store(&c->claimed, false);
     if (atomic_load(&e->wanted) || atomic_load(&e->holders)) {
         SCOPED_MUTEX(&e->lock);

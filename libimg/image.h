@@ -83,6 +83,8 @@ struct img_driver {
     int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
+    /* Where the guest's bytes lie; NULL: not open. */
+    struct storage *(*data)(const struct img *);
     /* 0 when the image's codec has this level (0: its default), or -EINVAL with its range. */
     int (*check_level)(struct img *, int level, struct img_error *);
     /* One cluster in, at most `cap` bytes out: returns the stored size, 0 when it does not fit, or -errno. */

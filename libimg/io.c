@@ -15,8 +15,7 @@
 
 /* ---- plans ---- */
 
-/* Opens and resolves. On success the plan is open; else it is closed. */
-static int begin(struct img *image, struct img_context *c, struct img_plan *plan, struct img_error *err) {
+int io_open(struct img *image, struct img_context *c, struct img_plan *plan, struct img_error *err) {
     const struct img_plan request = *plan;
     for (;;) {
         plan->writes = request.op != IMG_OP_READ;
@@ -42,7 +41,7 @@ static int transfer(struct img *image, struct img_context *c, struct img_plan re
                     struct img_error *err) {
     while (request.length) {
         struct img_plan plan = request;
-        int r = begin(image, c, &plan, err);
+        int r = io_open(image, c, &plan, err);
         if (r < 0)
             return r;
         r = move_plan(image, c, &plan, data, err);
@@ -98,7 +97,7 @@ int io_clear(struct img *image, struct img_context *c, enum img_op op, bool may_
              struct img_error *err) {
     while (length) {
         struct img_plan plan = {.op = op, .may_unmap = may_unmap, .offset = offset, .length = length};
-        int r = begin(image, c, &plan, err);
+        int r = io_open(image, c, &plan, err);
         if (r < 0)
             return r;
         bool as_write = plan.action == IMG_MOVE_AS_WRITE;
@@ -132,7 +131,7 @@ int io_preallocate(struct img *image, struct img_context *c, uint64_t offset, ui
                    enum img_preallocation preallocation, struct img_error *err) {
     while (length) {
         struct img_plan plan = {.op = IMG_OP_WRITE, .offset = offset, .length = length};
-        int r = begin(image, c, &plan, err);
+        int r = io_open(image, c, &plan, err);
         if (r < 0)
             return r;
         if (plan.resv.slice) /* else it has clusters already */

@@ -24,6 +24,9 @@ int io_clear(struct img *image, struct img_context *c, enum img_op op, bool may_
 int io_preallocate(struct img *image, struct img_context *c, uint64_t offset, uint64_t length,
                    enum img_preallocation preallocation, struct img_error *err);
 
+/* Opens a plan and resolves it, waiting for whatever it needs. On failure it is closed. */
+int io_open(struct img *image, struct img_context *c, struct img_plan *plan, struct img_error *err);
+
 /* A write in two halves, for the copy engine. io_begin resolves and reserves in the order in which it is called, and
  * does not sleep: IMG_WOULD_BLOCK leaves the plan closed, and io_ready, called with no plan of the caller open, does
  * what it waits for. It may cover a part of the request only (plan->length). io_end moves the bytes, commits and

@@ -226,8 +226,8 @@ static void leave_helpers(struct img *image) {
 }
 
 static int open_layers(struct img_queue *q, struct img *image, struct img_error *err) {
-    unsigned n = 0;
-    for (struct img *i = image; i; i = i->backing)
+    unsigned n = 1;
+    for (struct img *i = image->backing; i; i = i->backing)
         n++;
     q->layers = calloc(n, sizeof *q->layers);
     if (!q->layers)

@@ -394,6 +394,10 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
     return qcow2_of(image)->cluster_size;
 }
 
+static struct storage *qcow2_data(const struct img *image) {
+    return qcow2_of(image)->data;
+}
+
 static int qcow2_check_level(struct img *image, int level, struct img_error *err) {
     const struct codec *codec = qcow2_of(image)->codec;
     if (level < 0 || level > codec->levels)
@@ -431,6 +435,7 @@ const struct img_driver qcow2_driver = {
     .resize = qcow2_resize,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
+    .data = qcow2_data,
     .check_level = qcow2_check_level,
     .compress = qcow2_compress,
     .decompress = qcow2_decompress,
