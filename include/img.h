@@ -407,10 +407,12 @@ struct img_copy_options {
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
-/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB, and what the codec needs in each
- * thread at its level), whatever the sizes. Does not flush. Guest bytes of either image that others change meanwhile
- * are copied before or after. -EPERM: it would turn a target that was probed as raw into another format; -EINVAL: it
- * does not fit, or the level is out of range; -ENOTSUP: no compression there. */
+/* Copies all of `source` into `target` at target_offset. Memory is bounded: 160 MiB for the workers, of which there are
+ * fewer than wished where each needs much (large clusters at a high level). What was written is on its way to the disk,
+ * and in every cache mode but unsafe no more than about 100 MiB of it are dirty; the copy does not flush. Guest bytes
+ * of either image that others change meanwhile are copied before or after. -EPERM: it would turn a target that was
+ * probed as raw into another format; -EINVAL: it does not fit, or the level is out of range; -ENOTSUP: no compression
+ * there; -ENOSPC: the sentence says how much data there is to copy. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 

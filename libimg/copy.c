@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #define MAX_THREADS 16
-#define ALIGN 4096 /* of buffers, for O_DIRECT */
+#define ALIGN 4096                 /* of buffers, for O_DIRECT */
+#define MEMORY_MOST (160ull << 20) /* that all workers take together */
 
 static void stop(struct copy *c, int result, const struct img_error *e) {
     SCOPED_MUTEX(&c->lock);
@@ -230,13 +231,18 @@ static bool next_unit(struct copy *c, struct unit *u, struct img_error *e) {
     return false;
 }
 
+/* A last grain may be filled up. */
+static uint64_t buffer_bytes(const struct copy *c) {
+    return ((UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain) + c->grain + ALIGN - 1) & ~(uint64_t)(ALIGN - 1);
+}
+
 static void *worker(void *opaque) {
     struct copy *c = opaque;
     struct img_error e = {0};
-    uint64_t bytes = (UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain) + c->grain; /* a last grain may be filled up */
+    uint64_t bytes = buffer_bytes(c);
     struct unit *u = calloc(1, sizeof *u);
     if (u) {
-        u->data = aligned_alloc(ALIGN, (bytes + ALIGN - 1) & ~(uint64_t)(ALIGN - 1));
+        u->data = aligned_alloc(ALIGN, bytes);
         u->packed = malloc(c->options->compress ? bytes : 1);
         u->stored = malloc(c->options->compress ? bytes / c->grain * sizeof *u->stored : sizeof *u->stored);
     }
@@ -259,15 +265,22 @@ static void *worker(void *opaque) {
     return NULL;
 }
 
-static unsigned thread_count(const struct img_copy_options *o) {
+/* As many as wished, but for what they would take together: a worker with large clusters at a high level of compression
+ * needs tens of MiB. */
+static unsigned thread_count(const struct copy *c) {
+    const struct img_copy_options *o = c->options;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = o->threads ? o->threads : cores > 0 ? (unsigned)cores : 1;
-    return n > MAX_THREADS ? MAX_THREADS : n;
+    uint64_t n = o->threads ? o->threads : cores > 0 ? (uint64_t)cores : 1, each = buffer_bytes(c);
+    if (o->compress)
+        each += buffer_bytes(c) + c->target->driver->compress_memory(c->target, o->compression_level);
+    if (n > MEMORY_MOST / each)
+        n = MEMORY_MOST / each;
+    return n > MAX_THREADS ? MAX_THREADS : n ? (unsigned)n : 1;
 }
 
 static int run_workers(struct copy *c) {
     pthread_t threads[MAX_THREADS];
-    unsigned n = thread_count(c->options), started = 0;
+    unsigned n = thread_count(c), started = 0;
     while (started + 1 < n && pthread_create(&threads[started], NULL, worker, c) == 0)
         started++;
     worker(c); /* the caller works too: with no thread to be had it works alone */

@@ -87,6 +87,8 @@ struct img_driver {
     struct storage *(*data)(const struct img *);
     /* 0 when the image's codec has this level (0: its default), or -EINVAL with its range. */
     int (*check_level)(struct img *, int level, struct img_error *);
+    /* Bytes that one call of `compress` takes at most. */
+    size_t (*compress_memory)(struct img *, int level);
     /* One cluster in, at most `cap` bytes out: returns the stored size, 0 when it does not fit, or -errno. */
     int64_t (*compress)(struct img *, int level, const void *in, size_t count, void *out, size_t cap);
     int (*decompress)(struct img *, const void *in, size_t stored, void *out, size_t count);

@@ -406,6 +406,11 @@ static int qcow2_check_level(struct img *image, int level, struct img_error *err
     return 0;
 }
 
+static size_t qcow2_compress_memory(struct img *image, int level) {
+    struct qcow2 *q = qcow2_of(image);
+    return q->codec->memory(level, q->cluster_size);
+}
+
 static int64_t qcow2_compress(struct img *image, int level, const void *in, size_t count, void *out, size_t cap) {
     if (qcow2_of(image)->external)
         return -ENOTSUP; /* at once, not only when a cluster shrinks */
@@ -437,6 +442,7 @@ const struct img_driver qcow2_driver = {
     .cluster_size = qcow2_cluster_size,
     .data = qcow2_data,
     .check_level = qcow2_check_level,
+    .compress_memory = qcow2_compress_memory,
     .compress = qcow2_compress,
     .decompress = qcow2_decompress,
 };
