@@ -86,6 +86,16 @@ struct img_context *context_claim_inner(struct img_epochs *e) {
     return claim(e, try_claim);
 }
 
+struct img_context *context_try_claim(struct img_epochs *e) {
+    struct img_context *c = try_request(e);
+    if (!c && atomic_load(&e->holders)) {
+        SCOPED_MUTEX(&e->lock);
+        pthread_cond_broadcast(&e->drained); /* a claim that was taken back may have been seen */
+        pthread_cond_broadcast(&e->opened);
+    }
+    return c;
+}
+
 struct img_context *context_claim_queue(struct img_epochs *e) {
     pthread_mutex_lock(&e->lock);
     bool room = e->queues < IMG_QUEUES_MAX;

@@ -67,6 +67,9 @@ void context_release(struct img_epochs *e, struct img_context *c);
 /* For a thread that works for a request which is running already: not held back. */
 struct img_context *context_claim_inner(struct img_epochs *e);
 
+/* For work that nobody asked for, which can wait: NULL while requests are held back or all contexts are taken. */
+struct img_context *context_try_claim(struct img_epochs *e);
+
 /* A queue's context. NULL: there are IMG_QUEUES_MAX. */
 struct img_context *context_claim_queue(struct img_epochs *e);
 /* A request of the queue begins. False: requests are held back; its listener (below) hears when not any more. */

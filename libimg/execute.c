@@ -458,9 +458,14 @@ void request_start(struct request *r) {
         go_on(r, false);
 }
 
+/* The request that saw the need has ended, so this counts as one: nothing moves in an image that is drained. */
 static void relieve_work(struct job *job) {
     struct img_helpers *h = (struct img_helpers *)((char *)job - offsetof(struct img_helpers, relief));
-    h->image->driver->relieve(h->image);
+    struct img_context *c = context_try_claim(&h->image->epochs);
+    if (c) {
+        h->image->driver->relieve(h->image);
+        context_release(&h->image->epochs, c);
+    }
     atomic_store(&h->relieving, false);
 }
 

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* test_queue_hazards.c - moments at which a queue could lose a request, wait for itself, or do what nobody may do then.
+ * Storage that can be held, and the engine's pause points, make each of them happen in every run.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "debug.h"
+#include "image.h"
+#include "image_util.h"
+
+enum { SHORT_MS = 60, LONG_MS = 10000 };
+
+static struct img_queue *queue_of(struct img *image, unsigned depth, uint32_t flags) {
+    struct img_queue *q;
+    if (img_queue_create(image, &(struct img_queue_options){.depth = depth, .flags = flags}, &q, &err))
+        fail_msg("%s", err.text);
+    return q;
+}
+
+static void submit(struct img_queue *q, const struct img_io *io) {
+    assert_int_equal(img_queue_submit(q, io, 1), 1);
+}
+
+/* The one request under way; its result. */
+static int result_of(struct img_queue *q) {
+    struct img_completion c;
+    while (img_queue_reap(q, &c, 1) == 0)
+        assert_int_equal(img_queue_wait(q, LONG_MS), 0);
+    return c.result;
+}
+
+static bool comes_true(atomic_bool *flag, unsigned ms) {
+    for (unsigned i = 0; i < ms && !atomic_load(flag); i++)
+        usleep(1000);
+    return atomic_load(flag);
+}
+
+/* ---- a point at which somebody is held ---- */
+
+static atomic_bool armed, held, released;
+
+static void hold_here(void) {
+    if (!atomic_exchange(&armed, false))
+        return;
+    atomic_store(&held, true);
+    while (!atomic_load(&released))
+        usleep(500);
+}
+
+static void arm_hold(void) {
+    atomic_store(&held, false);
+    atomic_store(&released, false);
+    atomic_store(&armed, true);
+}
+
+static void hold_at_round(const char *name) {
+    if (strcmp(name, "round-frozen") == 0)
+        hold_here();
+}
+
+/* ---- a thread that does one thing ---- */
+
+struct deed {
+    pthread_t thread;
+    struct img *image;
+    struct img_queue *queue;
+    void (*act)(struct deed *);
+    uint64_t size;
+    atomic_bool done;
+};
+
+static void *deed_main(void *opaque) {
+    struct deed *d = opaque;
+    d->act(d);
+    atomic_store(&d->done, true);
+    return NULL;
+}
+
+static void begin(struct deed *d, void (*act)(struct deed *)) {
+    d->act = act;
+    atomic_store(&d->done, false);
+    assert_int_equal(pthread_create(&d->thread, NULL, deed_main, d), 0);
+}
+
+static void drain(struct deed *d) {
+    assert_int_equal(img_drain(d->image, NULL), 0);
+}
+
+/* ---- the tests ---- */
+
+/* A round that a queue's writes made necessary, and that nobody waits for, does not run on in a drained image. */
+static void test_drained_means_still(void **state) {
+    (void)state;
+    sh("qemu-img create -q -f qcow2 -o cluster_size=512 image 4M");
+    struct img *image = open_with("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE, .l2_cache = 16 * 512});
+    struct img_queue *q = queue_of(image, 4, 0);
+    uint8_t bytes[512] = {1};
+    struct iovec iov = {bytes, sizeof bytes};
+    struct deed d = {.image = image};
+    img_debug_pause = hold_at_round;
+    arm_hold();
+    for (unsigned n = 0; n < 128 && !comes_true(&held, 3); n++) {
+        submit(q, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = n * (32u << 10)});
+        assert_int_equal(result_of(q), 0);
+    }
+    assert_true(atomic_load(&held));
+    begin(&d, drain);
+    assert_false(comes_true(&d.done, SHORT_MS));
+    atomic_store(&released, true);
+    assert_true(comes_true(&d.done, LONG_MS));
+    pthread_join(d.thread, NULL);
+    img_resume(image);
+    img_queue_destroy(q);
+    img_debug_pause = NULL;
+    close_image(image);
+}
+
+#define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        IO(test_drained_means_still),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("queue hazards", tests, NULL, NULL);
+}
