@@ -162,7 +162,7 @@ static int resolve(struct request *r) {
                                 .writes = op != IMG_OP_READ};
     if (!plan_open(&l->image->epochs, l->context, &r->plan))
         return hold(r);
-    int e = l->image->driver->resolve(l->image, &r->plan, &r->error);
+    int e = plan_resolve(l->image, &r->plan, &r->error);
     if (e == 0)
         return DONE;
     plan_close(&l->image->epochs, &r->plan);

@@ -20,6 +20,8 @@
 
 enum { SHORT_MS = 60, LONG_MS = 10000 };
 
+static const uint32_t ways[] = {0, IMG_QUEUE_THREADS};
+
 static struct img_queue *queue_of(struct img *image, unsigned depth, uint32_t flags) {
     struct img_queue *q;
     if (img_queue_create(image, &(struct img_queue_options){.depth = depth, .flags = flags}, &q, &err))
@@ -68,6 +70,37 @@ static void hold_at_round(const char *name) {
         hold_here();
 }
 
+/* ---- storage that is held ---- */
+
+static const struct storage_ops *usual;
+static atomic_int read_error; /* of the read that was held */
+
+static int slow_truncate(struct storage *s, uint64_t length) {
+    hold_here();
+    return usual->truncate(s, length);
+}
+
+static int slow_read(struct storage *s, const struct iovec *iov, int niov, uint64_t offset) {
+    bool mine = atomic_load(&armed);
+    hold_here();
+    return mine && atomic_load(&read_error) ? atomic_load(&read_error) : usual->read(s, iov, niov, offset);
+}
+
+static struct img *open_slow(const char *path, const char *format) {
+    static struct storage_ops slow;
+    struct storage *file;
+    struct img *image;
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .format = format};
+    assert_int_equal(file_open(path, IMG_OPEN_WRITE, IMG_CACHE_WRITEBACK, &file, &err), 0);
+    usual = file->ops;
+    slow = *usual;
+    slow.truncate = slow_truncate;
+    slow.read = slow_read;
+    file->ops = &slow;
+    assert_int_equal(image_open_storage(file, &options, &image, &err), 0);
+    return image;
+}
+
 /* ---- a thread that does one thing ---- */
 
 struct deed {
@@ -94,6 +127,10 @@ static void begin(struct deed *d, void (*act)(struct deed *)) {
 
 static void drain(struct deed *d) {
     assert_int_equal(img_drain(d->image, NULL), 0);
+}
+
+static void resize(struct deed *d) {
+    assert_int_equal(img_resize(d->image, d->size, IMG_PREALLOCATION_OFF, IMG_RESIZE_SHRINK, &err), 0);
 }
 
 /* ---- the tests ---- */
@@ -125,11 +162,41 @@ static void test_drained_means_still(void **state) {
     close_image(image);
 }
 
+/* What a request may do is settled when it is moved: the image has shrunk since it was submitted. */
+static void test_shrunk_meanwhile(void **state) {
+    (void)state;
+    uint8_t bytes[4096] = {1};
+    struct iovec iov = {bytes, sizeof bytes};
+    for (unsigned way = 0; way < 4; way++) {
+        bool raw = way < 2;
+        make_kind(raw ? 0 : 2);
+        struct img *image = open_slow("image", raw ? "raw" : "qcow2");
+        struct img_queue *q = queue_of(image, 4, ways[way % 2]);
+        struct deed d = {.image = image, .size = MIB / 2};
+        img_debug_pause = hold_at_round;
+        arm_hold();
+        begin(&d, resize);
+        assert_true(comes_true(&held, LONG_MS)); /* the gate is closed */
+        submit(q, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = MIB - sizeof bytes});
+        assert_int_equal(img_queue_wait(q, SHORT_MS), -ETIME);
+        atomic_store(&released, true);
+        pthread_join(d.thread, NULL);
+        assert_int_equal(result_of(q), -EINVAL);
+        img_queue_destroy(q);
+        img_debug_pause = NULL;
+        close_image(image);
+        image = open_flags("image", 0);
+        assert_int_equal(img_size(image), MIB / 2);
+        close_image(image);
+    }
+}
+
 #define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         IO(test_drained_means_still),
+        IO(test_shrunk_meanwhile),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
