@@ -400,7 +400,7 @@ void request_back(struct request *r) {
         break;
     }
     if (r->result < 0)
-        request_complete(r, r->result);
+        request_complete(r, r->cancelled ? -ECANCELED : r->result);
     else
         go_on(r, false);
 }

@@ -191,12 +191,33 @@ static void test_shrunk_meanwhile(void **state) {
     }
 }
 
+/* What was cancelled while it waited for metadata is cancelled, even when there was an error on the way. */
+static void test_cancelled_fails(void **state) {
+    (void)state;
+    sh("qemu-img create -q -f qcow2 image 1M && qemu-io -c 'write -q -P 7 0 1M' image");
+    struct img *image = open_slow("image", "qcow2");
+    struct img_queue *q = queue_of(image, 4, 0);
+    uint8_t byte;
+    struct iovec iov = {&byte, 1};
+    atomic_store(&read_error, -EIO);
+    arm_hold();
+    submit(q, &(struct img_io){.op = IMG_IO_READ, .iov = &iov, .niov = 1, .cookie = 5});
+    assert_true(comes_true(&held, LONG_MS));
+    assert_int_equal(img_queue_cancel(q, 5), 0);
+    atomic_store(&released, true);
+    assert_int_equal(result_of(q), -ECANCELED);
+    atomic_store(&read_error, 0);
+    img_queue_destroy(q);
+    close_image(image);
+}
+
 #define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         IO(test_drained_means_still),
         IO(test_shrunk_meanwhile),
+        IO(test_cancelled_fails),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
