@@ -244,6 +244,14 @@ static int move_host(struct request *r, struct img_step *step) {
     return DONE;
 }
 
+/* `length` bytes are done; at the end of what a layer below was asked for it goes on at the top. */
+static void advance(struct request *r, uint64_t length) {
+    r->offset += length;
+    r->left -= length;
+    if (r->layer && (r->in_layer -= length) == 0)
+        r->layer = 0;
+}
+
 /* The read goes on in the layer below, for as much of the step as that has. */
 static void descend(struct request *r, const struct img_step *step) {
     struct img *image = layer_of(r)->image;
@@ -256,9 +264,7 @@ static void descend(struct request *r, const struct img_step *step) {
         return;
     }
     iov_zero(&r->data, length);
-    r->offset += length;
-    r->left -= length;
-    r->in_layer -= r->layer ? length : 0;
+    advance(r, length);
 }
 
 enum { DESCENDED = 2 };
@@ -308,10 +314,7 @@ static void finish_plan(struct request *r, int result) {
     plan_end(layer_of(r)->image, &r->plan, result);
     if (result < 0 || as_write)
         return;
-    r->offset += length;
-    r->left -= length;
-    if (r->layer && (r->in_layer -= length) == 0)
-        r->layer = 0;
+    advance(r, length);
     r->misses = false;
 }
 
