@@ -198,7 +198,7 @@ static void stop_helpers(struct img_helpers *h) {
     free(h);
 }
 
-/* The image's helpers, with its `whole` held. */
+/* The image's helpers, with its `helping` held. */
 static int join_helpers(struct img *image, struct img_error *err) {
     if (!image->helpers) {
         struct img_helpers *h = calloc(1, sizeof *h);
@@ -218,7 +218,7 @@ static int join_helpers(struct img *image, struct img_error *err) {
 }
 
 static void leave_helpers(struct img *image) {
-    SCOPED_MUTEX(&image->whole);
+    SCOPED_MUTEX(&image->helping);
     if (--image->helpers->queues)
         return;
     stop_helpers(image->helpers);
@@ -278,7 +278,7 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
     if (r == 0)
         r = open_layers(q, image, err);
     if (r == 0) {
-        SCOPED_MUTEX(&image->whole);
+        SCOPED_MUTEX(&image->helping);
         r = join_helpers(image, err);
         q->helpers = image->helpers;
     }

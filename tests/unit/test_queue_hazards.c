@@ -211,6 +211,30 @@ static void test_cancelled_fails(void **state) {
     close_image(image);
 }
 
+static void make_queue(struct deed *d) {
+    struct img_queue *one = queue_of(d->image, 4, 0);
+    img_queue_destroy(one);
+}
+
+/* Making a queue, and unmaking it, waits for nothing that waits for the requests of its thread's other queues. */
+static void test_made_beside_a_resize(void **state) {
+    (void)state;
+    make_kind(0);
+    struct img *image = open_slow("image", "raw");
+    struct img_queue *q = queue_of(image, 4, 0);
+    struct deed slow = {.image = image, .size = MIB / 2}, quick = {.image = image};
+    arm_hold();
+    begin(&slow, resize);
+    assert_true(comes_true(&held, LONG_MS));
+    begin(&quick, make_queue);
+    assert_true(comes_true(&quick.done, LONG_MS / 2));
+    atomic_store(&released, true);
+    pthread_join(slow.thread, NULL);
+    pthread_join(quick.thread, NULL);
+    img_queue_destroy(q);
+    close_image(image);
+}
+
 #define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(int argc, char **argv) {
@@ -218,6 +242,7 @@ int main(int argc, char **argv) {
         IO(test_drained_means_still),
         IO(test_shrunk_meanwhile),
         IO(test_cancelled_fails),
+        IO(test_made_beside_a_resize),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
