@@ -72,6 +72,9 @@ struct img_context *context_try_claim(struct img_epochs *e);
 
 /* A queue's context. NULL: there are IMG_QUEUES_MAX. */
 struct img_context *context_claim_queue(struct img_epochs *e);
+/* One that the helpers of an image's queues share, for plans of requests that have a plan open already: those must not
+ * sleep for a context. */
+struct img_context *context_claim_helpers(struct img_epochs *e);
 /* A request of the queue begins. False: requests are held back; its listener (below) hears when not any more. */
 bool request_enter(struct img_epochs *e, struct img_context *c);
 void request_leave(struct img_epochs *e, struct img_context *c);

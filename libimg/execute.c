@@ -48,12 +48,10 @@ static int hand(struct request *r, enum request_state state, struct helpers *to,
 static void move_work(struct job *job) {
     struct request *r = of_job(job);
     struct img *image = layer_of(r)->image;
-    struct img_context *c = context_claim_inner(&image->epochs);
     if (r->plan.op == IMG_OP_READ)
         r->result = move_step(image, &r->plan.steps[r->step], &r->data, &r->error);
     else
-        r->result = move_plan(image, c, &r->plan, &r->data, &r->error);
-    context_release(&image->epochs, c);
+        r->result = move_plan(image, r->queue->helpers->context, &r->plan, &r->data, &r->error);
     queue_post(r);
 }
 

@@ -195,6 +195,8 @@ static void stop_helpers(struct img_helpers *h) {
         return;
     helpers_stop(h->loaders);
     helpers_stop(h->movers);
+    if (h->context)
+        context_release(&h->image->epochs, h->context);
     free(h);
 }
 
@@ -211,6 +213,7 @@ static int join_helpers(struct img *image, struct img_error *err) {
             stop_helpers(h);
             return img_fail(err, -ENOMEM, "no memory or threads for a queue of '%s'", image->path);
         }
+        h->context = context_claim_helpers(&image->epochs);
         image->helpers = h;
     }
     image->helpers->queues++;

@@ -82,7 +82,8 @@ struct img_helpers {
     unsigned queues;
     struct helpers *movers, *loaders;
     struct img *image;
-    struct job relief; /* the driver's `relieve`, one at a time */
+    struct img_context *context; /* of all movers */
+    struct job relief;           /* the driver's `relieve`, one at a time */
     atomic_bool relieving;
 };
 

@@ -191,6 +191,33 @@ static void test_shrunk_meanwhile(void **state) {
     }
 }
 
+/* A write that fills its cluster's edges does not wait for a context while it has a plan open: all the others may be
+ * those of calls that wait for this very cluster. */
+static void test_all_contexts_taken(void **state) {
+    (void)state;
+    sh("qemu-img create -q -f qcow2 base 1M && qemu-io -c 'write -q -P 7 0 1M' base");
+    sh("qemu-img create -q -f qcow2 -b base -F qcow2 image");
+    struct img *image = open_flags("image", IMG_OPEN_WRITE);
+    struct img_context *taken[IMG_CONTEXTS];
+    unsigned count = 0;
+    uint8_t byte = 9;
+    struct iovec iov = {&byte, 1};
+    struct img_queue *q = queue_of(image, 4, 0);
+    for (uint64_t cluster = 0; cluster < 3; cluster++) { /* the table is there, and a run of clusters */
+        submit(q, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = cluster << 16});
+        assert_int_equal(result_of(q), 0);
+    }
+    while ((taken[count] = context_try_claim(&image->epochs)))
+        count++;
+    submit(q, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = 5 << 16});
+    assert_int_equal(result_of(q), 0);
+    while (count)
+        context_release(&image->epochs, taken[--count]);
+    img_queue_destroy(q);
+    expect_fill(image, (5 << 16) + 1, 65535, 7);
+    close_image(image);
+}
+
 /* What was cancelled while it waited for metadata is cancelled, even when there was an error on the way. */
 static void test_cancelled_fails(void **state) {
     (void)state;
@@ -239,10 +266,8 @@ static void test_made_beside_a_resize(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        IO(test_drained_means_still),
-        IO(test_shrunk_meanwhile),
-        IO(test_cancelled_fails),
-        IO(test_made_beside_a_resize),
+        IO(test_drained_means_still), IO(test_shrunk_meanwhile),     IO(test_all_contexts_taken),
+        IO(test_cancelled_fails),     IO(test_made_beside_a_resize),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
