@@ -37,7 +37,7 @@ void epochs_destroy(struct img_epochs *e) {
 
 /* Threads start their search at different places, so that each tends to get the context, and the reserved clusters,
  * that it had before. */
-static unsigned thread_index(void) {
+unsigned thread_index(void) {
     static atomic_uint threads;
     static _Thread_local unsigned mine;
     if (!mine)

@@ -57,6 +57,9 @@ struct img_epochs {
 
 enum { GATE_OPEN = 0, GATE_WRITES = 1, GATE_ALL = 2 };
 
+/* The calling thread's number, from 0; no two have the same. */
+unsigned thread_index(void);
+
 int epochs_init(struct img_epochs *e);
 void epochs_destroy(struct img_epochs *e);
 

@@ -236,6 +236,7 @@ static int move_host(struct request *r, struct img_step *step) {
             (d.direct && !(step->host % d.block == 0 && iov_is_aligned(r->window, n, d.memory_align, d.block))))
             return to_mover(r);
         r->state = REQUEST_ON_RING;
+        q->on_ring++;
         ring_transfer(q->ring, write, d.fd, r->window, (unsigned)n, step->host, r);
         return HANDED;
     }
@@ -352,6 +353,7 @@ static void go_on(struct request *r, bool plan_is_open) {
 void request_moved(struct request *r, int result) {
     struct img_step *step = &r->plan.steps[r->step];
     r->state = REQUEST_READY;
+    r->queue->on_ring--;
     if (result == -EAGAIN || result == -EINTR)
         result = 0;
     else

@@ -93,6 +93,9 @@ struct img_queue {
     unsigned nlayers;
 
     struct ring *ring; /* NULL: movers do what might block */
+    unsigned on_ring;  /* requests that the kernel has */
+    unsigned owner;    /* number of the thread whose the ring is; 0: none yet */
+    bool polled;       /* img_queue_fd was asked for */
     int event;         /* eventfd: there is something in the inbox */
     bool event_armed;
     _Atomic(struct request *) inbox;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -218,6 +219,64 @@ static void test_all_contexts_taken(void **state) {
     close_image(image);
 }
 
+static int write_and_flush(struct img_queue *q) {
+    uint8_t bytes[512] = {3};
+    struct iovec iov = {bytes, sizeof bytes};
+    struct img_io ios[] = {{.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .cookie = 1},
+                           {.op = IMG_IO_READ, .iov = &iov, .niov = 1, .offset = 8192, .cookie = 2},
+                           {.op = IMG_IO_FLUSH, .cookie = 3}};
+    struct img_completion c;
+    unsigned done = 0;
+    if (img_queue_submit(q, ios, 3) != 3)
+        return -EBUSY;
+    for (int r; done < 3; done++) {
+        while (img_queue_reap(q, &c, 1) == 0)
+            if ((r = img_queue_wait(q, LONG_MS)) < 0)
+                return r;
+        if (c.result < 0)
+            return c.result;
+    }
+    return 0;
+}
+
+static void use_queue(struct deed *d) {
+    d->size = (uint64_t)-write_and_flush(d->queue);
+}
+
+/* A queue belongs to one thread at a time, and not always to the same. */
+static void test_hand_over(void **state) {
+    (void)state;
+    for (unsigned way = 0; way < 2; way++) {
+        make_kind(2);
+        struct img *image =
+            open_with("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE, .cache = IMG_CACHE_NONE});
+        struct img_queue *q = queue_of(image, 8, ways[way]);
+        int ends[2];
+        struct img_completion c;
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(write_and_flush(q), 0);
+        assert_int_equal(img_queue_watch(q, ends[0], 42), 0);
+        assert_int_equal(img_queue_wait(q, 10), -ETIME);
+        for (unsigned i = 0; i < 3; i++) {
+            struct deed d = {.image = image, .queue = q};
+            begin(&d, use_queue);
+            pthread_join(d.thread, NULL);
+            assert_int_equal(d.size, 0);
+        }
+        assert_int_equal(img_queue_has_ring(q), way == 0);
+        assert_int_equal(write_and_flush(q), 0);
+        assert_int_equal(write(ends[1], "x", 1), 1);
+        assert_int_equal(img_queue_wait(q, LONG_MS), 0);
+        assert_int_equal(img_queue_reap(q, &c, 1), 1);
+        assert_true(c.cookie == 42);
+        assert_int_equal(img_queue_unwatch(q, ends[0]), 0);
+        img_queue_destroy(q);
+        close(ends[0]);
+        close(ends[1]);
+        close_image(image);
+    }
+}
+
 /* What was cancelled while it waited for metadata is cancelled, even when there was an error on the way. */
 static void test_cancelled_fails(void **state) {
     (void)state;
@@ -262,12 +321,114 @@ static void test_made_beside_a_resize(void **state) {
     close_image(image);
 }
 
+/* Somebody else's loop sleeps when there is nothing to do. */
+static void test_descriptor_falls_silent(void **state) {
+    (void)state;
+    make_kind(2);
+    struct img *image = open_flags("image", IMG_OPEN_WRITE);
+    for (unsigned way = 0; way < 2; way++) {
+        struct img_queue *q = queue_of(image, 4, ways[way]);
+        struct pollfd p = {.fd = img_queue_fd(q), .events = POLLIN};
+        struct img_completion c;
+        for (unsigned n = 0; n < 3; n++) {
+            write_fill(image, n * 65536, 4096, 3);
+            submit(q, &(struct img_io){.op = IMG_IO_FLUSH});
+            while (img_queue_reap(q, &c, 1) == 0)
+                assert_int_equal(poll(&p, 1, LONG_MS), 1);
+            usleep(5000); /* the signal may come behind what it tells of */
+            assert_int_equal(img_queue_reap(q, &c, 1), 0);
+            assert_int_equal(poll(&p, 1, 0), 0);
+        }
+        img_queue_destroy(q);
+    }
+    close_image(image);
+}
+
+static void resume_later(struct deed *d) {
+    usleep(SHORT_MS * 1000);
+    img_resume(d->image);
+}
+
+/* A loop that sleeps on the queue's descriptor before anything has happened is woken when it does. */
+static void test_descriptor_wakes(void **state) {
+    (void)state;
+    make_kind(2);
+    struct img *image = open_flags("image", IMG_OPEN_WRITE);
+    for (unsigned way = 0; way < 2; way++) {
+        struct img_queue *q = queue_of(image, 4, ways[way]);
+        struct pollfd p = {.fd = img_queue_fd(q), .events = POLLIN};
+        struct img_completion c;
+        struct timespec start, end;
+        struct deed d = {.image = image};
+        uint8_t byte = 1;
+        struct iovec iov = {&byte, 1};
+        assert_int_equal(img_drain(image, NULL), 0);
+        submit(q, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1});
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        begin(&d, resume_later);
+        while (img_queue_reap(q, &c, 1) == 0)
+            assert_int_equal(poll(&p, 1, LONG_MS), 1);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        assert_int_equal(c.result, 0);
+        assert_true(end.tv_sec - start.tv_sec < LONG_MS / 2000);
+        pthread_join(d.thread, NULL);
+        img_queue_destroy(q);
+    }
+    close_image(image);
+}
+
+/* As deep as a queue can be, and full. */
+static void test_full(void **state) {
+    (void)state;
+    enum { DEPTH = 4096, PIECE = 4096 };
+    sh("truncate -s 16M image");
+    struct iovec *iov = calloc(DEPTH, sizeof *iov);
+    struct img_io *ios = calloc(DEPTH, sizeof *ios);
+    uint8_t *bytes = aligned_alloc(4096, DEPTH * PIECE), *found = aligned_alloc(4096, DEPTH * PIECE);
+    struct img_completion done[64];
+    for (unsigned way = 0; way < 4; way++) {
+        struct img *image =
+            open_with("image", &(struct img_open_options){.flags = IMG_OPEN_WRITE,
+                                                          .format = "raw",
+                                                          .cache = way & 2 ? IMG_CACHE_NONE : IMG_CACHE_WRITEBACK});
+        struct img_queue *q = queue_of(image, DEPTH, ways[way & 1]);
+        assert_int_equal(img_queue_has_ring(q), !(way & 1));
+        for (unsigned pass = 0; pass < 2; pass++) {
+            for (unsigned i = 0; i < DEPTH; i++) {
+                memset(bytes + i * PIECE, (int)(i * 7 + way + 1), PIECE);
+                iov[i] = (struct iovec){(pass ? found : bytes) + i * PIECE, PIECE};
+                ios[i] = (struct img_io){.op = pass ? IMG_IO_READ : IMG_IO_WRITE,
+                                         .iov = &iov[i],
+                                         .niov = 1,
+                                         .offset = i * PIECE,
+                                         .cookie = i};
+            }
+            assert_int_equal(img_queue_submit(q, ios, DEPTH), DEPTH);
+            assert_int_equal(img_queue_submit(q, ios, 1), 0);
+            img_queue_drain(q);
+            unsigned all = 0, n;
+            while ((n = img_queue_reap(q, done, 64)))
+                for (all += n; n--;)
+                    assert_int_equal(done[n].result, 0);
+            assert_int_equal(all, DEPTH);
+        }
+        assert_memory_equal(bytes, found, DEPTH * PIECE);
+        img_queue_destroy(q);
+        close_image(image);
+    }
+    free(iov);
+    free(ios);
+    free(bytes);
+    free(found);
+}
+
 #define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        IO(test_drained_means_still), IO(test_shrunk_meanwhile),     IO(test_all_contexts_taken),
-        IO(test_cancelled_fails),     IO(test_made_beside_a_resize),
+        IO(test_drained_means_still), IO(test_shrunk_meanwhile),        IO(test_all_contexts_taken),
+        IO(test_hand_over),           IO(test_cancelled_fails),         IO(test_made_beside_a_resize),
+        IO(test_descriptor_wakes),    IO(test_descriptor_falls_silent), IO(test_full),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
