@@ -146,6 +146,7 @@ static void act_mix_by_calls(struct world *w, unsigned turn) {
 
 /* Ordinary calls of other threads, flushes among them, beside a queue. */
 static void run_beside_calls(struct world *w) {
+    beside_begin(w);
     struct deep *d = deep_open(w);
     beside_start(w, act_mix_by_calls);
     deep_mix(d, &w->rng, "wwwdz", 20, 0, false, 0, img_size(w->image));
@@ -177,6 +178,7 @@ static void act_drain(struct world *w, unsigned turn) {
 }
 
 static void run_drained(struct world *w) {
+    beside_begin(w);
     struct deep *d = deep_open(w);
     for (unsigned round = 0; round < 3; round++) {
         beside_start(w, act_drain);
@@ -197,6 +199,7 @@ static void act_grow(struct world *w, unsigned turn) {
 
 static void run_grown(struct world *w) {
     uint64_t size = img_size(w->image);
+    beside_begin(w);
     struct deep *d = deep_open(w);
     deep_mix(d, &w->rng, "wwwd", 12, 6, false, 0, size);
     beside_start(w, act_grow);
@@ -219,6 +222,7 @@ static void act_resume(struct world *w, unsigned turn) {
  * not, what is not is there. */
 static void run_cancelled(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image);
+    beside_begin(w);
     struct deep *d = deep_open(w);
     deep_expect(d, -ECANCELED);
     for (unsigned round = 0; round < 10; round++) {
