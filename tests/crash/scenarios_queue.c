@@ -257,6 +257,7 @@ static void run_barrier_fails_below(struct world *w) {
     uint64_t cluster = img_cluster_size(w->image);
     struct deep *d = deep_open(w);
     deep_mix(d, &w->rng, "wwwd", 20, 6, false, 0, img_size(w->image));
+    deep_collect(d, 0);
     deep_ask(d, 'w', 9 * cluster, 512); /* so that the flush has something to do */
     deep_collect(d, 0);
     world_fail(w, RECORD_FLUSH, true, 0, -EIO);
