@@ -138,11 +138,11 @@ IMG_API void img_resume(struct img *image);
 
 /* ---- queues: many requests at once ------------------------------------------------------------ */
 
-/* A queue takes requests without waiting for them and tells when each is done. It belongs to one thread at a time; an
- * image may have up to IMG_QUEUES_MAX of them, beside any number of ordinary calls from other threads. Requests move
- * only while their thread is in a call of their queue: between submitting and reaping it must not wait for anything
- * that could wait for them, an ordinary write to the same cluster or img_drain among that. Requests under way at once
- * have no order among themselves. */
+/* A queue takes requests without waiting for them and tells when each is done. It belongs to one thread at a time, and
+ * passes to another when none of its requests is under way; an image may have up to IMG_QUEUES_MAX of them, beside any
+ * number of ordinary calls from other threads. Requests move only while their thread is in a call of their queue:
+ * between submitting and reaping it must not wait for anything that could wait for them, an ordinary write to the same
+ * cluster or img_drain among that. Requests under way at once have no order among themselves. */
 struct img_queue;
 
 #define IMG_QUEUES_MAX 48
@@ -194,9 +194,10 @@ IMG_API unsigned img_queue_submit(struct img_queue *queue, const struct img_io *
 IMG_API unsigned img_queue_reap(struct img_queue *queue, struct img_completion *completions, unsigned max);
 /* Sleeps until there is something to reap, or for `timeout_ms` (-1: for ever). 0, -ETIME, or -errno. */
 IMG_API int img_queue_wait(struct img_queue *queue, int timeout_ms);
-/* A descriptor that polls readable when img_queue_reap has something to do. What img_queue_submit completes at once
- * does not show there: reap first, then poll. */
-IMG_API int img_queue_fd(const struct img_queue *queue);
+/* A descriptor of the queue that polls readable when img_queue_reap has something to do, or -errno. The first call may
+ * wait for requests under way. What a call of the queue completes at once does not show there: reap until nothing
+ * comes, then poll. */
+IMG_API int img_queue_fd(struct img_queue *queue);
 /* The sentence of the last request that failed; owned by the queue. */
 IMG_API const struct img_error *img_queue_error(const struct img_queue *queue);
 

@@ -37,7 +37,7 @@ void epochs_destroy(struct img_epochs *e) {
 
 /* Threads start their search at different places, so that each tends to get the context, and the reserved clusters,
  * that it had before. */
-static unsigned thread_index(void) {
+unsigned thread_index(void) {
     static atomic_uint threads;
     static _Thread_local unsigned mine;
     if (!mine)
@@ -86,18 +86,35 @@ struct img_context *context_claim_inner(struct img_epochs *e) {
     return claim(e, try_claim);
 }
 
+struct img_context *context_try_claim(struct img_epochs *e) {
+    struct img_context *c = try_request(e);
+    if (!c && atomic_load(&e->holders)) {
+        SCOPED_MUTEX(&e->lock);
+        pthread_cond_broadcast(&e->drained); /* a claim that was taken back may have been seen */
+        pthread_cond_broadcast(&e->opened);
+    }
+    return c;
+}
+
+static struct img_context *claim_for_long(struct img_epochs *e, bool shared) {
+    struct img_context *c = context_claim_inner(e);
+    c->shared = shared;
+    atomic_store(&c->queue, true);
+    SCOPED_MUTEX(&e->lock);
+    pthread_cond_broadcast(&e->drained); /* until now it looked like a request */
+    return c;
+}
+
 struct img_context *context_claim_queue(struct img_epochs *e) {
     pthread_mutex_lock(&e->lock);
     bool room = e->queues < IMG_QUEUES_MAX;
     e->queues += room;
     pthread_mutex_unlock(&e->lock);
-    struct img_context *c = room ? context_claim_inner(e) : NULL;
-    if (!c)
-        return NULL;
-    atomic_store(&c->queue, true);
-    SCOPED_MUTEX(&e->lock);
-    pthread_cond_broadcast(&e->drained); /* until now it looked like a request */
-    return c;
+    return room ? claim_for_long(e, false) : NULL;
+}
+
+struct img_context *context_claim_helpers(struct img_epochs *e) {
+    return claim_for_long(e, true);
 }
 
 /* Counts first and looks then, as a claim does. */
@@ -117,7 +134,7 @@ void request_leave(struct img_epochs *e, struct img_context *c) {
 }
 
 void context_release(struct img_epochs *e, struct img_context *c) {
-    if (c->queue) {
+    if (c->queue && !c->shared) {
         SCOPED_MUTEX(&e->lock);
         e->queues--;
     }

@@ -57,6 +57,9 @@ struct img_epochs {
 
 enum { GATE_OPEN = 0, GATE_WRITES = 1, GATE_ALL = 2 };
 
+/* The calling thread's number, from 0; no two have the same. */
+unsigned thread_index(void);
+
 int epochs_init(struct img_epochs *e);
 void epochs_destroy(struct img_epochs *e);
 
@@ -67,8 +70,14 @@ void context_release(struct img_epochs *e, struct img_context *c);
 /* For a thread that works for a request which is running already: not held back. */
 struct img_context *context_claim_inner(struct img_epochs *e);
 
+/* For work that nobody asked for, which can wait: NULL while requests are held back or all contexts are taken. */
+struct img_context *context_try_claim(struct img_epochs *e);
+
 /* A queue's context. NULL: there are IMG_QUEUES_MAX. */
 struct img_context *context_claim_queue(struct img_epochs *e);
+/* One that the helpers of an image's queues share, for plans of requests that have a plan open already: those must not
+ * sleep for a context. */
+struct img_context *context_claim_helpers(struct img_epochs *e);
 /* A request of the queue begins. False: requests are held back; its listener (below) hears when not any more. */
 bool request_enter(struct img_epochs *e, struct img_context *c);
 void request_leave(struct img_epochs *e, struct img_context *c);

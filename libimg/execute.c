@@ -48,12 +48,10 @@ static int hand(struct request *r, enum request_state state, struct helpers *to,
 static void move_work(struct job *job) {
     struct request *r = of_job(job);
     struct img *image = layer_of(r)->image;
-    struct img_context *c = context_claim_inner(&image->epochs);
     if (r->plan.op == IMG_OP_READ)
         r->result = move_step(image, &r->plan.steps[r->step], &r->data, &r->error);
     else
-        r->result = move_plan(image, c, &r->plan, &r->data, &r->error);
-    context_release(&image->epochs, c);
+        r->result = move_plan(image, r->queue->helpers->context, &r->plan, &r->data, &r->error);
     queue_post(r);
 }
 
@@ -162,7 +160,7 @@ static int resolve(struct request *r) {
                                 .writes = op != IMG_OP_READ};
     if (!plan_open(&l->image->epochs, l->context, &r->plan))
         return hold(r);
-    int e = l->image->driver->resolve(l->image, &r->plan, &r->error);
+    int e = plan_resolve(l->image, &r->plan, &r->error);
     if (e == 0)
         return DONE;
     plan_close(&l->image->epochs, &r->plan);
@@ -238,10 +236,19 @@ static int move_host(struct request *r, struct img_step *step) {
             (d.direct && !(step->host % d.block == 0 && iov_is_aligned(r->window, n, d.memory_align, d.block))))
             return to_mover(r);
         r->state = REQUEST_ON_RING;
+        q->on_ring++;
         ring_transfer(q->ring, write, d.fd, r->window, (unsigned)n, step->host, r);
         return HANDED;
     }
     return DONE;
+}
+
+/* `length` bytes are done; at the end of what a layer below was asked for it goes on at the top. */
+static void advance(struct request *r, uint64_t length) {
+    r->offset += length;
+    r->left -= length;
+    if (r->layer && (r->in_layer -= length) == 0)
+        r->layer = 0;
 }
 
 /* The read goes on in the layer below, for as much of the step as that has. */
@@ -256,9 +263,7 @@ static void descend(struct request *r, const struct img_step *step) {
         return;
     }
     iov_zero(&r->data, length);
-    r->offset += length;
-    r->left -= length;
-    r->in_layer -= r->layer ? length : 0;
+    advance(r, length);
 }
 
 enum { DESCENDED = 2 };
@@ -308,10 +313,7 @@ static void finish_plan(struct request *r, int result) {
     plan_end(layer_of(r)->image, &r->plan, result);
     if (result < 0 || as_write)
         return;
-    r->offset += length;
-    r->left -= length;
-    if (r->layer && (r->in_layer -= length) == 0)
-        r->layer = 0;
+    advance(r, length);
     r->misses = false;
 }
 
@@ -351,6 +353,7 @@ static void go_on(struct request *r, bool plan_is_open) {
 void request_moved(struct request *r, int result) {
     struct img_step *step = &r->plan.steps[r->step];
     r->state = REQUEST_READY;
+    r->queue->on_ring--;
     if (result == -EAGAIN || result == -EINTR)
         result = 0;
     else
@@ -400,7 +403,7 @@ void request_back(struct request *r) {
         break;
     }
     if (r->result < 0)
-        request_complete(r, r->result);
+        request_complete(r, r->cancelled ? -ECANCELED : r->result);
     else
         go_on(r, false);
 }
@@ -458,9 +461,14 @@ void request_start(struct request *r) {
         go_on(r, false);
 }
 
+/* The request that saw the need has ended, so this counts as one: nothing moves in an image that is drained. */
 static void relieve_work(struct job *job) {
     struct img_helpers *h = (struct img_helpers *)((char *)job - offsetof(struct img_helpers, relief));
-    h->image->driver->relieve(h->image);
+    struct img_context *c = context_try_claim(&h->image->epochs);
+    if (c) {
+        h->image->driver->relieve(h->image);
+        context_release(&h->image->epochs, c);
+    }
     atomic_store(&h->relieving, false);
 }
 

@@ -31,7 +31,8 @@ struct img {
     bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
-    struct img_helpers *helpers; /* of its queues, while it has any; guarded by `whole` */
+    pthread_mutex_t helping;     /* guards `helpers`; nobody waits for a request with it */
+    struct img_helpers *helpers; /* of its queues, while it has any */
 };
 
 /* What the driver's open gets besides the image (whose file is open, and whose flags and cache are set). */

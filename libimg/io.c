@@ -21,7 +21,7 @@ int io_open(struct img *image, struct img_context *c, struct img_plan *plan, str
         plan->writes = request.op != IMG_OP_READ;
         while (!plan_open(&image->epochs, c, plan))
             gate_wait(&image->epochs, plan->writes);
-        int r = image->driver->resolve(image, plan, err);
+        int r = plan_resolve(image, plan, err);
         if (r == 0)
             return 0;
         plan_close(&image->epochs, plan);
@@ -155,7 +155,7 @@ int io_begin(struct img *image, struct img_context *c, struct img_plan *plan, st
     plan->need = (struct img_need){0};
     if (!plan_open(&image->epochs, c, plan))
         return IMG_WOULD_BLOCK; /* an empty need: io_ready waits for the gate */
-    int r = image->driver->resolve(image, plan, err);
+    int r = plan_resolve(image, plan, err);
     if (r)
         plan_close(&image->epochs, plan);
     return r;

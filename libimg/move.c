@@ -10,6 +10,7 @@
 #include "debug.h"
 #include "error.h"
 #include "io.h"
+#include "request.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +18,14 @@
 
 #define SECTOR 512u /* what a disk writes whole */
 #define BOUNCE (64u << 10)
+
+/* The size stands still while a plan is open. */
+int plan_resolve(struct img *image, struct img_plan *plan, struct img_error *err) {
+    int r = 0;
+    if (plan->op != IMG_OP_DROP)
+        r = request_check_range(image, plan->offset, plan->length, plan->writes, err);
+    return r < 0 ? r : image->driver->resolve(image, plan, err);
+}
 
 /* ---- reading ---- */
 

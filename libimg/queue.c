@@ -188,6 +188,33 @@ static int64_t now_ms(void) {
     return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
 }
 
+/* ---- the ring and its thread ---- */
+
+/* A ring in place of the one that is there, which nothing is on but polls. */
+static void renew_ring(struct img_queue *q) {
+    if (!q->ring)
+        return;
+    ring_close(q->ring);
+    q->ring = ring_open(q->depth + QUEUE_WATCHES + 1, q->polled);
+    q->event_armed = false;
+    for (unsigned i = 0; i < QUEUE_WATCHES; i++) {
+        struct watch *w = &q->watches[i];
+        w->armed = false;
+        if (w->closing)
+            *w = (struct watch){.fd = -1};
+    }
+}
+
+/* Whoever calls has the queue from now on. The kernel takes a ring's requests from one thread only. */
+static void own(struct img_queue *q) {
+    unsigned me = thread_index() + 1;
+    if (q->owner == me || q->on_ring)
+        return;
+    if (q->owner && !q->polled)
+        renew_ring(q);
+    q->owner = me;
+}
+
 /* ---- making and unmaking ---- */
 
 static void stop_helpers(struct img_helpers *h) {
@@ -195,10 +222,12 @@ static void stop_helpers(struct img_helpers *h) {
         return;
     helpers_stop(h->loaders);
     helpers_stop(h->movers);
+    if (h->context)
+        context_release(&h->image->epochs, h->context);
     free(h);
 }
 
-/* The image's helpers, with its `whole` held. */
+/* The image's helpers, with its `helping` held. */
 static int join_helpers(struct img *image, struct img_error *err) {
     if (!image->helpers) {
         struct img_helpers *h = calloc(1, sizeof *h);
@@ -211,6 +240,7 @@ static int join_helpers(struct img *image, struct img_error *err) {
             stop_helpers(h);
             return img_fail(err, -ENOMEM, "no memory or threads for a queue of '%s'", image->path);
         }
+        h->context = context_claim_helpers(&image->epochs);
         image->helpers = h;
     }
     image->helpers->queues++;
@@ -218,7 +248,7 @@ static int join_helpers(struct img *image, struct img_error *err) {
 }
 
 static void leave_helpers(struct img *image) {
-    SCOPED_MUTEX(&image->whole);
+    SCOPED_MUTEX(&image->helping);
     if (--image->helpers->queues)
         return;
     stop_helpers(image->helpers);
@@ -278,7 +308,7 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
     if (r == 0)
         r = open_layers(q, image, err);
     if (r == 0) {
-        SCOPED_MUTEX(&image->whole);
+        SCOPED_MUTEX(&image->helping);
         r = join_helpers(image, err);
         q->helpers = image->helpers;
     }
@@ -290,7 +320,7 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
         return r;
     }
     if (!(o->flags & IMG_QUEUE_THREADS))
-        q->ring = ring_open(depth + QUEUE_WATCHES + 1);
+        q->ring = ring_open(depth + QUEUE_WATCHES + 1, false);
     *queue = q;
     return 0;
 }
@@ -326,6 +356,7 @@ static void flush_ring(struct img_queue *q) {
 
 unsigned img_queue_submit(struct img_queue *q, const struct img_io *ios, unsigned n) {
     unsigned taken = 0;
+    own(q);
     for (struct request *r; taken < n && (r = list_take(&q->idle)); taken++) {
         r->io = ios[taken];
         r->entered = r->cancelled = r->flushing = r->misses = false;
@@ -340,6 +371,10 @@ unsigned img_queue_submit(struct img_queue *q, const struct img_io *ios, unsigne
 
 unsigned img_queue_reap(struct img_queue *q, struct img_completion *completions, unsigned max) {
     unsigned n = 0;
+    uint64_t count;
+    own(q);
+    if (q->polled && !q->ring)
+        (void)!read(q->event, &count, sizeof count); /* before looking: what comes later signals anew */
     pump(q);
     flush_ring(q);
     for (struct request *r; n < max && (r = list_take(&q->done)); n++) {
@@ -361,6 +396,7 @@ unsigned img_queue_reap(struct img_queue *q, struct img_completion *completions,
 int img_queue_wait(struct img_queue *q, int timeout_ms) {
     int64_t end = timeout_ms < 0 ? 0 : now_ms() + timeout_ms;
     int r = 0;
+    own(q);
     pump(q);
     while (!q->done.first && !q->fired && (r == 0 || r == -ETIME)) {
         int64_t left = timeout_ms < 0 ? -1 : end - now_ms();
@@ -371,7 +407,15 @@ int img_queue_wait(struct img_queue *q, int timeout_ms) {
     return q->done.first || q->fired ? 0 : r;
 }
 
-int img_queue_fd(const struct img_queue *q) {
+int img_queue_fd(struct img_queue *q) {
+    if (!q->polled) {
+        own(q);
+        q->polled = true;
+        while (q->on_ring)
+            wait_for_more(q, -1);
+        renew_ring(q);
+    }
+    flush_ring(q);
     return q->ring ? ring_fd(q->ring) : q->event;
 }
 
@@ -380,7 +424,9 @@ const struct img_error *img_queue_error(const struct img_queue *q) {
 }
 
 int img_queue_cancel(struct img_queue *q, uint64_t cookie) {
+    own(q);
     pump(q);
+    flush_ring(q);
     for (unsigned i = 0; i < q->depth; i++) {
         struct request *r = &q->requests[i];
         if (r->state == REQUEST_FREE || r->state == REQUEST_DONE || r->io.cookie != cookie)
@@ -399,6 +445,7 @@ int img_queue_cancel(struct img_queue *q, uint64_t cookie) {
 }
 
 void img_queue_drain(struct img_queue *q) {
+    own(q);
     pump(q);
     while (q->under_way)
         wait_for_more(q, -1);
@@ -437,7 +484,9 @@ int img_queue_unwatch(struct img_queue *q, int fd) {
         w->fd = -1;
         return 0;
     }
-    w->closing = true;
-    ring_cancel_poll(q->ring, w);
+    w->closing = true; /* `own` may find it gone, with the ring that it was armed in */
+    own(q);
+    if (w->closing)
+        ring_cancel_poll(q->ring, w);
     return 0;
 }

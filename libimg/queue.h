@@ -82,7 +82,8 @@ struct img_helpers {
     unsigned queues;
     struct helpers *movers, *loaders;
     struct img *image;
-    struct job relief; /* the driver's `relieve`, one at a time */
+    struct img_context *context; /* of all movers */
+    struct job relief;           /* the driver's `relieve`, one at a time */
     atomic_bool relieving;
 };
 
@@ -92,6 +93,9 @@ struct img_queue {
     unsigned nlayers;
 
     struct ring *ring; /* NULL: movers do what might block */
+    unsigned on_ring;  /* requests that the kernel has */
+    unsigned owner;    /* number of the thread whose the ring is; 0: none yet */
+    bool polled;       /* img_queue_fd was asked for */
     int event;         /* eventfd: there is something in the inbox */
     bool event_armed;
     _Atomic(struct request *) inbox;

@@ -24,14 +24,19 @@ static int init(struct ring *ring, unsigned entries, unsigned flags) {
     return io_uring_queue_init_params(entries, &ring->uring, &p);
 }
 
-struct ring *ring_open(unsigned entries) {
+struct ring *ring_open(unsigned entries, bool polled) {
     struct ring *ring = calloc(1, sizeof *ring);
     if (!ring)
         return NULL;
     ring->deferred =
+        !polled &&
         init(ring, entries, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG) == 0;
     if (!ring->deferred && init(ring, entries, 0) < 0) {
         free(ring);
+        return NULL;
+    }
+    if (!(ring->uring.features & IORING_FEAT_EXT_ARG)) { /* a wait with a limit would be an event of its own */
+        ring_close(ring);
         return NULL;
     }
     return ring;

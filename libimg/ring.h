@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* ring.h - an io_uring as a queue needs it: vectored reads and writes, polls, and one wait for all of them.
  *
- * Belongs to the thread that calls ring_enter first; only ring_open and ring_close may be called from another.
+ * Belongs to the thread that calls ring_enter first; only ring_open and ring_close may be called from another. One that
+ * is polled belongs to one thread at a time.
  */
 #ifndef LIBIMG_RING_H
 #define LIBIMG_RING_H
@@ -17,10 +18,11 @@ struct ring_event {
     int result; /* bytes or poll events; -errno */
 };
 
-/* NULL: not allowed here, or no memory. `entries`: operations under way at once. */
-struct ring *ring_open(unsigned entries);
+/* NULL: not allowed here, or no memory. `entries`: operations under way at once. `polled`: somebody will sleep on its
+ * descriptor. Such a ring does without deferred task work: that wakes only who waits in the ring itself. */
+struct ring *ring_open(unsigned entries, bool polled);
 void ring_close(struct ring *ring);
-/* Readable when there is something to reap. */
+/* Readable when there is something to reap; for a ring that was opened to be `polled`. */
 int ring_fd(const struct ring *ring);
 
 /* These prepare an operation; the kernel sees it with the next ring_enter, or before when there is no room. `iov` must
