@@ -195,8 +195,8 @@ IMG_API unsigned img_queue_reap(struct img_queue *queue, struct img_completion *
 /* Sleeps until there is something to reap, or for `timeout_ms` (-1: for ever). 0, -ETIME, or -errno. */
 IMG_API int img_queue_wait(struct img_queue *queue, int timeout_ms);
 /* A descriptor that polls readable when img_queue_reap has something to do. What img_queue_submit completes at once
- * does not show there: reap first, then poll. */
-IMG_API int img_queue_fd(const struct img_queue *queue);
+ * does not show there: reap first, then poll. The first call waits for what is under way. */
+IMG_API int img_queue_fd(struct img_queue *queue);
 /* The sentence of the last request that failed; owned by the queue. */
 IMG_API const struct img_error *img_queue_error(const struct img_queue *queue);
 

@@ -257,6 +257,10 @@ static void close_layers(struct img_queue *q) {
     free(q->layers);
 }
 
+static struct ring *open_ring(const struct img_queue *q, bool polled) {
+    return ring_open(q->depth + QUEUE_WATCHES + 1, polled);
+}
+
 int img_queue_create(struct img *image, const struct img_queue_options *options, struct img_queue **queue,
                      struct img_error *err) {
     static const struct img_queue_options defaults;
@@ -299,7 +303,7 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
         return r;
     }
     if (!(o->flags & IMG_QUEUE_THREADS))
-        q->ring = ring_open(depth + QUEUE_WATCHES + 1);
+        q->ring = open_ring(q, false);
     *queue = q;
     return 0;
 }
@@ -383,10 +387,6 @@ int img_queue_wait(struct img_queue *q, int timeout_ms) {
     return q->done.first || q->fired ? 0 : r;
 }
 
-int img_queue_fd(const struct img_queue *q) {
-    return q->ring ? ring_fd(q->ring) : q->event;
-}
-
 const struct img_error *img_queue_error(const struct img_queue *q) {
     return &q->error;
 }
@@ -414,6 +414,26 @@ void img_queue_drain(struct img_queue *q) {
     pump(q);
     while (q->under_way)
         wait_for_more(q, -1);
+}
+
+/* Who sleeps in a loop of its own needs another kind of ring. */
+static void change_ring(struct img_queue *q) {
+    img_queue_drain(q);
+    ring_close(q->ring);
+    q->ring = open_ring(q, true);
+    q->event_armed = false;
+    for (unsigned i = 0; i < QUEUE_WATCHES; i++) {
+        struct watch *w = &q->watches[i];
+        w->armed = false;
+        if (w->closing)
+            *w = (struct watch){.fd = -1};
+    }
+}
+
+int img_queue_fd(struct img_queue *q) {
+    if (q->ring && !ring_is_polled(q->ring))
+        change_ring(q);
+    return q->ring ? ring_fd(q->ring) : q->event;
 }
 
 /* ---- the caller's descriptors ---- */

@@ -2,6 +2,7 @@
 /* ring.c - see ring.h.
  *
  * One issuer, and completions only when it asks (deferred task work), where the kernel offers that; else a plain ring.
+ * Who sleeps on the descriptor of a deferred ring is not woken by what is still to be finished when it asks.
  * A ring is made disabled and enabled by its first user, so that who makes a queue need not be who uses it.
  */
 #include "ring.h"
@@ -24,11 +25,12 @@ static int init(struct ring *ring, unsigned entries, unsigned flags) {
     return io_uring_queue_init_params(entries, &ring->uring, &p);
 }
 
-struct ring *ring_open(unsigned entries) {
+struct ring *ring_open(unsigned entries, bool polled) {
     struct ring *ring = calloc(1, sizeof *ring);
     if (!ring)
         return NULL;
     ring->deferred =
+        !polled &&
         init(ring, entries, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG) == 0;
     if (!ring->deferred && init(ring, entries, 0) < 0) {
         free(ring);
@@ -42,6 +44,10 @@ void ring_close(struct ring *ring) {
         return;
     io_uring_queue_exit(&ring->uring);
     free(ring);
+}
+
+bool ring_is_polled(const struct ring *ring) {
+    return !ring->deferred;
 }
 
 int ring_fd(const struct ring *ring) {

@@ -17,10 +17,12 @@ struct ring_event {
     int result; /* bytes or poll events; -errno */
 };
 
-/* NULL: not allowed here, or no memory. `entries`: operations under way at once. */
-struct ring *ring_open(unsigned entries);
+/* NULL: not allowed here, or no memory. `entries`: operations under way at once; `polled`: the thread will sleep on the
+ * ring's descriptor, not only in ring_enter. */
+struct ring *ring_open(unsigned entries, bool polled);
 void ring_close(struct ring *ring);
-/* Readable when there is something to reap. */
+/* Readable when there is something to reap, if the ring is one to be polled. */
+bool ring_is_polled(const struct ring *ring);
 int ring_fd(const struct ring *ring);
 
 /* These prepare an operation; the kernel sees it with the next ring_enter, or before when there is no room. `iov` must
