@@ -117,9 +117,19 @@ struct img_context *context_claim_helpers(struct img_epochs *e) {
     return claim_for_long(e, true);
 }
 
+/* Only the queue's thread changes `running`, and who holds requests back waits until it is 0. So it is the first and
+ * the last request that must be seen in time; between them a plain store does. */
+static void set_running(struct img_context *c, unsigned now, bool edge) {
+    if (edge)
+        atomic_store(&c->running, now);
+    else
+        atomic_store_explicit(&c->running, now, memory_order_relaxed);
+}
+
 /* Counts first and looks then, as a claim does. */
 bool request_enter(struct img_epochs *e, struct img_context *c) {
-    atomic_fetch_add(&c->running, 1);
+    unsigned before = atomic_load_explicit(&c->running, memory_order_relaxed);
+    set_running(c, before + 1, before == 0);
     if (!atomic_load(&e->holders))
         return true;
     request_leave(e, c);
@@ -127,7 +137,9 @@ bool request_enter(struct img_epochs *e, struct img_context *c) {
 }
 
 void request_leave(struct img_epochs *e, struct img_context *c) {
-    if (atomic_fetch_sub(&c->running, 1) != 1 || !atomic_load(&e->holders))
+    unsigned now = atomic_load_explicit(&c->running, memory_order_relaxed) - 1;
+    set_running(c, now, now == 0);
+    if (now || !atomic_load(&e->holders))
         return;
     SCOPED_MUTEX(&e->lock);
     pthread_cond_broadcast(&e->drained);

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* execute.c - one request of a queue: resolve, move, commit, without ever blocking the queue's thread.
  *
- * What a page cache or memory holds is moved at once, by a call that does not wait. What would wait goes to the ring;
- * what is more than one plain transfer (edges, compressed clusters, O_DIRECT writes, storages without a descriptor) to
- * a mover. A resolve that needs metadata goes to a loader and resolves anew. A read of a layer below is the same
- * request's next resolve in that layer, so the depth of a chain costs no memory.
+ * What can be moved without waiting is (transfer.c). A resolve that needs metadata goes to a loader and resolves anew.
+ * A read of a layer below is the same request's next resolve in that layer, so the depth of a chain costs no memory.
  *
  * Always holds: a request has at most one plan open, and none when it is held, parked or blocked.
  */
@@ -18,15 +16,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#define INLINE_MOST (64u << 10)
-
-/* HANDED: somebody else has the request now, and it must not be touched any more. */
-enum { DONE = 0, HANDED = 1 };
-
-static struct layer *layer_of(const struct request *r) {
-    return &r->queue->layers[r->layer];
-}
 
 static struct request *of_job(struct job *job) {
     return (struct request *)((char *)job - offsetof(struct request, job));
@@ -42,20 +31,20 @@ static int hand(struct request *r, enum request_state state, struct helpers *to,
     r->state = state;
     r->job.run = work;
     helpers_post(to, &r->job);
-    return HANDED;
+    return TRANSFER_HANDED;
 }
 
 static void move_work(struct job *job) {
     struct request *r = of_job(job);
     struct img *image = layer_of(r)->image;
     if (r->plan.op == IMG_OP_READ)
-        r->result = move_step(image, &r->plan.steps[r->step], &r->data, &r->error);
+        r->result = move_step(image, &r->plan.steps[r->step], &r->data, r->error);
     else
-        r->result = move_plan(image, r->queue->helpers->context, &r->plan, &r->data, &r->error);
+        r->result = move_plan(image, r->queue->helpers->context, &r->plan, &r->data, r->error);
     queue_post(r);
 }
 
-static int to_mover(struct request *r) {
+int request_to_mover(struct request *r) {
     return hand(r, REQUEST_MOVING, r->queue->helpers->movers, move_work);
 }
 
@@ -63,7 +52,7 @@ static void ready_work(struct job *job) {
     struct request *r = of_job(job);
     struct img *image = layer_of(r)->image;
     struct img_context *c = context_claim_inner(&image->epochs);
-    r->result = image->driver->ready(image, c, &r->plan.need, &r->error);
+    r->result = image->driver->ready(image, c, &r->plan.need, r->error);
     context_release(&image->epochs, c);
     queue_post(r);
 }
@@ -81,7 +70,7 @@ static int to_loader(struct request *r) {
             r->state = REQUEST_FOLLOWING;
             r->next = other->followers;
             other->followers = r;
-            return HANDED;
+            return TRANSFER_HANDED;
         }
     r->next_blocked = q->blocked;
     q->blocked = r;
@@ -91,10 +80,10 @@ static int to_loader(struct request *r) {
 static int whole_request(struct request *r, struct img *image, struct img_context *c) {
     const struct img_io *io = &r->io;
     if (r->flushing || io->op == IMG_IO_FLUSH)
-        return image->driver->flush(image, &r->error);
+        return image->driver->flush(image, r->error);
     if (io->op == IMG_IO_WRITE)
-        return request_write(image, c, io->iov, io->niov, r->left, r->offset, &r->error);
-    return request_zero(image, c, io->flags & IMG_ZERO_MAY_UNMAP, r->offset, r->left, &r->error);
+        return request_write(image, c, io->iov, io->niov, r->left, r->offset, r->error);
+    return request_zero(image, c, io->flags & IMG_ZERO_MAY_UNMAP, r->offset, r->left, r->error);
 }
 
 static void whole_work(struct job *job) {
@@ -117,7 +106,7 @@ static void wake_request(struct img_waiter *waiter) {
 static int hold(struct request *r) {
     r->state = REQUEST_HELD;
     list_append(&r->queue->held, r);
-    return HANDED;
+    return TRANSFER_HANDED;
 }
 
 /* ---- resolve ---- */
@@ -127,11 +116,11 @@ static int wait_for_need(struct request *r, struct img *image) {
     r->waiter.wake = wake_request;
     switch (image->driver->park(image, &r->plan.need, &r->waiter)) {
     case IMG_PARK_PARKED:
-        return HANDED;
+        return TRANSFER_HANDED;
     case IMG_PARK_RETRY:
         r->state = REQUEST_READY;
         list_append(&r->queue->run, r);
-        return HANDED;
+        return TRANSFER_HANDED;
     case IMG_PARK_WORK:
         break;
     }
@@ -153,156 +142,15 @@ static int resolve(struct request *r) {
     struct layer *l = layer_of(r);
     enum img_op op = op_of(r);
     r->step = 0;
-    r->plan = (struct img_plan){.op = op,
-                                .may_unmap = r->io.flags & IMG_ZERO_MAY_UNMAP || op == IMG_OP_DISCARD,
-                                .offset = r->offset,
-                                .length = r->layer ? r->in_layer : r->left,
-                                .writes = op != IMG_OP_READ};
+    plan_begin(&r->plan, op, r->offset, r->layer ? r->in_layer : r->left);
+    r->plan.may_unmap = r->io.flags & IMG_ZERO_MAY_UNMAP || op == IMG_OP_DISCARD;
     if (!plan_open(&l->image->epochs, l->context, &r->plan))
         return hold(r);
-    int e = plan_resolve(l->image, &r->plan, &r->error);
+    int e = plan_resolve(l->image, &r->plan, r->error);
     if (e == 0)
-        return DONE;
+        return 0;
     plan_close(&l->image->epochs, &r->plan);
     return e == IMG_WOULD_BLOCK ? wait_for_need(r, l->image) : e;
-}
-
-/* ---- moving ---- */
-
-/* A call that does not wait. -EAGAIN: it would have. */
-static ssize_t move_inline(struct request *r, const struct storage_descriptor *d, bool write, int n, uint64_t host) {
-    ssize_t moved;
-    int flags = d->in_memory ? 0 : RWF_NOWAIT;
-    do
-        moved = write ? pwritev2(d->fd, r->window, n, (off_t)host, flags)
-                      : preadv2(d->fd, r->window, n, (off_t)host, flags);
-    while (moved < 0 && errno == EINTR);
-    if (moved < 0 && errno == EOPNOTSUPP)
-        r->queue->no_inline[write] = true;
-    return moved < 0 ? (errno == EOPNOTSUPP ? -EAGAIN : -errno) : moved;
-}
-
-static int transfer_failed(struct request *r, const struct img_step *step, int code) {
-    return img_fail_errno(&r->error, code, "could not %s %llu bytes at guest offset %llu of '%s' (host offset %llu)",
-                          r->plan.writes ? "write" : "read", (unsigned long long)step->length,
-                          (unsigned long long)step->guest, layer_of(r)->image->path, (unsigned long long)step->host);
-}
-
-static void step_on(struct request *r, struct img_step *step, size_t bytes) {
-    iov_advance(&r->data, bytes);
-    step->host += bytes;
-    step->guest += bytes;
-    step->length -= bytes;
-}
-
-/* `moved` bytes of the step went over; 0 is the end of a file that is read, where zeroes follow. */
-static int note_moved(struct request *r, struct img_step *step, ssize_t moved) {
-    if (moved == 0 && r->plan.writes)
-        return transfer_failed(r, step, -ENOSPC);
-    if (moved == 0) {
-        iov_zero(&r->data, step->length);
-        step->length = 0;
-        return DONE;
-    }
-    step_on(r, step, (size_t)moved);
-    if (r->plan.writes && step->file->ops->wrote)
-        step->file->ops->wrote(step->file, step->host);
-    return DONE;
-}
-
-/* Moves a step that is one stretch of a file. */
-static int move_host(struct request *r, struct img_step *step) {
-    struct img_queue *q = r->queue;
-    struct storage_descriptor d;
-    bool write = r->plan.writes;
-    if (!step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d) || (d.direct && write))
-        return to_mover(r);
-    while (step->length) {
-        int n = iov_window(&r->data, r->window, REQUEST_WINDOW, step->length);
-        size_t bytes = iov_size(r->window, n);
-        if (write && bytes < step->length)
-            return to_mover(r); /* many small buffers: no sector may be torn between two calls */
-        if (!d.direct && !r->misses && !q->no_inline[write] && bytes <= INLINE_MOST) {
-            ssize_t moved = move_inline(r, &d, write, n, step->host);
-            int e = moved >= 0         ? note_moved(r, step, moved)
-                    : moved == -EAGAIN ? 0
-                                       : transfer_failed(r, step, (int)moved);
-            if (e < 0)
-                return e;
-            r->misses = moved == -EAGAIN;
-            continue;
-        }
-        if (!q->ring ||
-            (d.direct && !(step->host % d.block == 0 && iov_is_aligned(r->window, n, d.memory_align, d.block))))
-            return to_mover(r);
-        r->state = REQUEST_ON_RING;
-        q->on_ring++;
-        ring_transfer(q->ring, write, d.fd, r->window, (unsigned)n, step->host, r);
-        return HANDED;
-    }
-    return DONE;
-}
-
-/* `length` bytes are done; at the end of what a layer below was asked for it goes on at the top. */
-static void advance(struct request *r, uint64_t length) {
-    r->offset += length;
-    r->left -= length;
-    if (r->layer && (r->in_layer -= length) == 0)
-        r->layer = 0;
-}
-
-/* The read goes on in the layer below, for as much of the step as that has. */
-static void descend(struct request *r, const struct img_step *step) {
-    struct img *image = layer_of(r)->image;
-    uint64_t length = step->length, size = image->backing ? img_size(image->backing) : 0;
-    uint64_t there = step->guest >= size ? 0 : length < size - step->guest ? length : size - step->guest;
-    plan_end(image, &r->plan, 0);
-    if (there) {
-        r->layer++;
-        r->in_layer = there;
-        return;
-    }
-    iov_zero(&r->data, length);
-    advance(r, length);
-}
-
-enum { DESCENDED = 2 };
-
-static int move_read(struct request *r) {
-    struct img_plan *plan = &r->plan;
-    for (; r->step < plan->nsteps; r->step++) {
-        struct img_step *step = &plan->steps[r->step];
-        int e = DONE;
-        switch (step->kind) {
-        case IMG_STEP_ZERO:
-            iov_zero(&r->data, step->length);
-            break;
-        case IMG_STEP_HOST:
-            e = move_host(r, step);
-            break;
-        case IMG_STEP_COMPRESSED:
-            return to_mover(r);
-        case IMG_STEP_BELOW:
-            if (r->step == 0) {
-                descend(r, step);
-                return DESCENDED;
-            }
-            plan->length = step->guest - plan->offset; /* up to here; it begins the next plan */
-            return DONE;
-        }
-        if (e)
-            return e;
-    }
-    return DONE;
-}
-
-static int move(struct request *r) {
-    const struct img_plan *plan = &r->plan;
-    if (plan->op == IMG_OP_READ)
-        return move_read(r);
-    if (plan->op == IMG_OP_WRITE)
-        return plan->head_fill || plan->tail_fill ? to_mover(r) : move_host(r, &r->plan.steps[0]);
-    return plan->action == IMG_MOVE_ZERO_HOST ? to_mover(r) : DONE;
 }
 
 /* ---- from plan to plan ---- */
@@ -313,7 +161,7 @@ static void finish_plan(struct request *r, int result) {
     plan_end(layer_of(r)->image, &r->plan, result);
     if (result < 0 || as_write)
         return;
-    advance(r, length);
+    request_advance(r, length);
     r->misses = false;
 }
 
@@ -324,17 +172,17 @@ static void go_on(struct request *r, bool plan_is_open) {
             request_complete(r, -ECANCELED);
             return;
         }
-        int e = plan_is_open ? DONE : resolve(r);
-        if (e == DONE)
-            e = move(r);
+        int e = plan_is_open ? 0 : resolve(r);
+        if (e == 0)
+            e = transfer_plan(r);
         else if (e < 0) {
             request_complete(r, e);
             return;
         }
-        if (e == HANDED)
+        if (e == TRANSFER_HANDED)
             return;
         plan_is_open = false;
-        if (e == DESCENDED)
+        if (e == TRANSFER_DESCENDED)
             continue;
         bool as_write = r->plan.action == IMG_MOVE_AS_WRITE;
         finish_plan(r, e);
@@ -351,13 +199,11 @@ static void go_on(struct request *r, bool plan_is_open) {
 }
 
 void request_moved(struct request *r, int result) {
-    struct img_step *step = &r->plan.steps[r->step];
     r->state = REQUEST_READY;
-    r->queue->on_ring--;
     if (result == -EAGAIN || result == -EINTR)
         result = 0;
     else
-        result = result < 0 ? transfer_failed(r, step, result) : note_moved(r, step, result);
+        result = transfer_note(r, result);
     if (result < 0) {
         finish_plan(r, result);
         request_complete(r, result);
@@ -424,12 +270,12 @@ static int check(struct request *r) {
     bool vector = io->op == IMG_IO_READ || io->op == IMG_IO_WRITE;
     uint32_t known = io->op == IMG_IO_ZERO ? IMG_ZERO_MAY_UNMAP : 0;
     if (io->op > IMG_IO_FLUSH || io->flags & ~known)
-        return img_fail(&r->error, -EINVAL, "request %d with flags 0x%x is unknown", (int)io->op, io->flags);
+        return img_fail(r->error, -EINVAL, "request %d with flags 0x%x is unknown", (int)io->op, io->flags);
     r->offset = io->offset;
     r->left = io->length;
-    int e = vector ? request_size(image, io->iov, io->niov, &r->left, &r->error) : 0;
+    int e = vector ? request_size(image, io->iov, io->niov, &r->left, r->error) : 0;
     if (e == 0 && io->op != IMG_IO_FLUSH)
-        e = request_check_range(image, r->offset, r->left, io->op != IMG_IO_READ, &r->error);
+        e = request_check_range(image, r->offset, r->left, io->op != IMG_IO_READ, r->error);
     if (vector)
         r->data = iov_begin(io->iov, io->niov);
     return e;
@@ -494,7 +340,7 @@ void request_complete(struct request *r, int result) {
     if (r->entered)
         request_leave(&top->image->epochs, top->context);
     if (result < 0)
-        q->error = r->error;
+        q->error = *r->error;
     if (result == -ECANCELED)
         img_fail(&q->error, result, "the request was cancelled");
     r->result = result;

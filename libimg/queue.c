@@ -74,6 +74,7 @@ static void take_inbox(struct img_queue *q) {
     for (; first; first = next) {
         next = first->next;
         request_back(first);
+        transfer_make_room(q);
     }
 }
 
@@ -97,7 +98,9 @@ static void take_event(struct img_queue *q, const struct ring_event *e) {
     }
     uintptr_t at = (uintptr_t)e->user, first = (uintptr_t)q->watches;
     if (at < first || at >= first + sizeof q->watches) {
+        q->on_ring--;
         request_moved(e->user, e->result);
+        transfer_make_room(q);
         return;
     }
     struct watch *w = e->user;
@@ -132,7 +135,9 @@ static void pump(struct img_queue *q) {
             if (!r)
                 break;
             request_run(r);
+            transfer_make_room(q);
         }
+        transfer_collected(q);
         if (q->ring)
             ring_enter(q->ring, false, 0); /* what the next ones wait for must be on its way */
     } while (q->run.first || atomic_load_explicit(&q->inbox, memory_order_relaxed));
@@ -297,14 +302,18 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
     if (!q)
         return img_fail(err, -ENOMEM, "no memory for a queue of '%s'", image->path);
     q->depth = depth;
-    for (unsigned i = 0; i < depth; i++) {
+    q->errors = calloc(depth, sizeof *q->errors);
+    for (unsigned i = 0; q->errors && i < depth; i++) {
         q->requests[i].queue = q;
+        q->requests[i].error = &q->errors[i];
         list_append(&q->idle, &q->requests[i]);
     }
     for (unsigned i = 0; i < QUEUE_WATCHES; i++)
         q->watches[i].fd = -1;
     q->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int r = q->event < 0 ? img_fail_errno(err, -errno, "could not make a queue of '%s'", image->path) : 0;
+    int r = !q->errors ? img_fail(err, -ENOMEM, "no memory for a queue of '%s'", image->path) : 0;
+    if (r == 0)
+        r = q->event < 0 ? img_fail_errno(err, -errno, "could not make a queue of '%s'", image->path) : 0;
     if (r == 0)
         r = open_layers(q, image, err);
     if (r == 0) {
@@ -316,6 +325,7 @@ int img_queue_create(struct img *image, const struct img_queue_options *options,
         close_layers(q);
         if (q->event >= 0)
             close(q->event);
+        free(q->errors);
         free(q);
         return r;
     }
@@ -335,6 +345,7 @@ void img_queue_destroy(struct img_queue *q) {
     ring_close(q->ring);
     close_layers(q);
     close(q->event);
+    free(q->errors);
     free(q);
 }
 
@@ -364,7 +375,9 @@ unsigned img_queue_submit(struct img_queue *q, const struct img_io *ios, unsigne
         r->followers = NULL;
         q->under_way++;
         request_start(r);
+        transfer_make_room(q);
     }
+    transfer_collected(q);
     flush_ring(q);
     return taken;
 }

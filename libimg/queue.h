@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* queue.h - the asynchronous executor: what its two files share.
+/* queue.h - the asynchronous executor: what its three files share.
  *
  * queue.c has the calls of img.h, the waiting, and the way back from other threads; execute.c takes one request through
- * resolve, move and commit as far as it goes without blocking.
+ * resolve, move and commit as far as it goes without blocking; transfer.c decides who moves its bytes, and moves what
+ * takes no waiting.
  *
  * All of a queue belongs to its thread, but for `inbox` and `opened`, and for a request that somebody else has: its
  * state is one of the last five then.
@@ -17,6 +18,7 @@
 
 #define QUEUE_WATCHES 64
 #define REQUEST_WINDOW 16
+#define QUEUE_TRANSFERS 64
 
 enum request_state {
     REQUEST_FREE,
@@ -24,6 +26,7 @@ enum request_state {
     REQUEST_HELD,      /* on the held list: the gate is closed, or requests are held back */
     REQUEST_FOLLOWING, /* on the list of another that waits for the same */
     REQUEST_DONE,      /* on the done list */
+    REQUEST_COLLECTED, /* one of the transfers that are made together */
     REQUEST_ON_RING,   /* the kernel has it */
     REQUEST_PARKED,    /* the driver wakes it */
     REQUEST_BLOCKED,   /* a loader satisfies its need */
@@ -54,7 +57,7 @@ struct request {
     struct request *next_blocked; /* `next` is the inbox's when it comes back */
     struct job job;
     struct img_waiter waiter;
-    struct img_error error;
+    struct img_error *error; /* apart: it is large, and nothing of it is touched when all goes well */
 };
 
 struct request_list {
@@ -74,6 +77,16 @@ struct watch {
     uint64_t cookie;
     bool armed, closing;
     int events; /* to be reaped */
+};
+
+/* One call that does not wait, and what came of it. */
+struct transfer {
+    struct request *request;
+    struct iovec one; /* where there is one buffer */
+    uint64_t host;
+    ssize_t moved; /* or -errno */
+    int fd, flags, niov;
+    bool write;
 };
 
 /* Movers work with a plan open and wait for nothing but I/O. Loaders wait for what needs all plans closed. So a loader
@@ -106,11 +119,14 @@ struct img_queue {
     struct request *blocked;
     unsigned under_way; /* begun and not done */
     bool no_inline[2];  /* the file system cannot say that a read, or a write, would block */
+    struct transfer transfers[QUEUE_TRANSFERS];
+    unsigned ntransfers; /* 0 outside of the calls of img.h */
 
     struct watch watches[QUEUE_WATCHES];
     unsigned fired;
 
     struct img_error error;
+    struct img_error *errors; /* of the requests */
     unsigned depth;
     struct request requests[];
 };
@@ -147,5 +163,37 @@ void request_back(struct request *r);
 /* Goes on when the kernel has moved `result` bytes, or failed. */
 void request_moved(struct request *r, int result);
 void request_complete(struct request *r, int result);
+/* A mover moves its plan, or a step of a plan that reads, and it comes back. */
+int request_to_mover(struct request *r);
+
+/* ---- transfer.c ---- */
+
+/* Moves the bytes of the open plan. 0: all are moved; -errno. */
+enum {
+    TRANSFER_HANDED = 1,    /* somebody else has the request now, and it must not be touched any more */
+    TRANSFER_DESCENDED = 2, /* the plan is closed; the request goes on in the layer below, or behind its zeroes */
+};
+int transfer_plan(struct request *r);
+/* `moved` bytes of the request's step went over, or -errno. 0 or -errno. */
+int transfer_note(struct request *r, ssize_t moved);
+/* Makes the transfers that were collected, and goes on with their requests until no more are. */
+void transfer_collected(struct img_queue *q);
+/* After each request that went on: room for the next one's transfer. */
+static inline void transfer_make_room(struct img_queue *q) {
+    if (q->ntransfers == QUEUE_TRANSFERS)
+        transfer_collected(q);
+}
+
+/* `length` bytes are done; at the end of what a layer below was asked for it goes on at the top. */
+static inline void request_advance(struct request *r, uint64_t length) {
+    r->offset += length;
+    r->left -= length;
+    if (r->layer && (r->in_layer -= length) == 0)
+        r->layer = 0;
+}
+
+static inline struct layer *layer_of(const struct request *r) {
+    return &r->queue->layers[r->layer];
+}
 
 #endif
