@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* file.h - the host file as storage: what file.c (opening and the length), file_io.c (the page cache's way, holes) and
- * file_direct.c (O_DIRECT), file_clone.c (the host's own copies) and file_cache.c (hints for the page cache) share. Everybody else includes storage.h.
+/* file.h - the host file as storage: what its files share. Everybody else includes storage.h.
+ *
+ *   file.c        opening and the length             file_clone.c  copies that the host makes
+ *   file_io.c     the page cache's way, holes        file_cache.c  hints for the page cache
+ *   file_direct.c O_DIRECT
  */
 #ifndef LIBIMG_FILE_H
 #define LIBIMG_FILE_H

@@ -54,8 +54,8 @@ struct storage_ops {
      * cannot be seen, and while others change the file, a hole may be called data. */
     int (*extent)(struct storage *, uint64_t offset, uint64_t length, struct storage_extent *);
     /* What the host can make of a range of `from` by itself, to save reading and writing it; both may be NULL. The
-     * block of which both offsets and the length must be multiples, 0 when it can do nothing. With `copies` it may copy,
-     * else only share. */
+     * block of which both offsets and the length must be multiples, 0 when it can do nothing. With `copies` it may
+     * copy, else only share. */
     uint64_t (*clone_block)(struct storage *to, struct storage *from, bool copies);
     /* Any failure: the range holds anything, and is to be read and written. */
     int (*clone)(struct storage *to, uint64_t offset, struct storage *from, uint64_t from_offset, uint64_t length,
