@@ -129,10 +129,10 @@ static void make_disk(struct disk *d, struct img *image, unsigned seed, unsigned
     assert_non_null(d->work);
 }
 
-#define CHAIN                                                                                                          \
-    "qemu-img create -q -f qcow2 base 3M && qemu-io -c 'write -q -P 7 0 2M' base && "                                  \
-    "qemu-img convert -c -O qcow2 base packed && qemu-img create -q -f qcow2 -b packed -F qcow2 middle 4M && "         \
-    "qemu-io -c 'write -q -P 9 1M 300k' middle && qemu-img create -q -f qcow2 -b middle -F qcow2 image 4M"
+static const char chain[] =
+    "qemu-img create -q -f qcow2 base 3M && qemu-io -c 'write -q -P 7 0 2M' base && "
+    "qemu-img convert -c -O qcow2 base packed && qemu-img create -q -f qcow2 -b packed -F qcow2 middle 4M && "
+    "qemu-io -c 'write -q -P 9 1M 300k' middle && qemu-img create -q -f qcow2 -b middle -F qcow2 image 4M";
 
 static const char *const kinds[] = {
     "truncate -s 4M image",
@@ -141,7 +141,7 @@ static const char *const kinds[] = {
     "qemu-img create -q -f qcow2 -o cluster_size=4k,extended_l2=off,preallocation=metadata image 4M",
     "qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=64k image 4M",
     "qemu-img create -q -f qcow2 -o data_file=data image 4M",
-    CHAIN,
+    chain,
 };
 
 static void test_random(void **state) {
