@@ -115,6 +115,16 @@ static bool run_is_empty(struct run *run) {
     return run->next == run->end;
 }
 
+static struct freed_run run_left(struct run *run) {
+    SCOPED_SPIN(&run->lock);
+    return (struct freed_run){run->next, run->end - run->next};
+}
+
+static void run_skip_to(struct run *run, uint64_t next) {
+    SCOPED_SPIN(&run->lock);
+    run->next = next;
+}
+
 static void run_fill(struct run *run, uint64_t first, uint64_t count, bool zero) {
     SCOPED_SPIN(&run->lock);
     run->next = first;
@@ -384,11 +394,12 @@ int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct im
 
 /* ---- closing ---- */
 
-/* What could not be given back stays the run's. */
+/* What could not be given back stays the run's. Nobody takes from it, but a helper thread may look whether it is empty.
+ */
 static int return_run(struct qcow2 *q, struct run *run, struct img_error *err) {
-    struct freed_run held = {run->next, run->end - run->next};
+    struct freed_run held = run_left(run);
     int r = refcount_release(q, &held, false, err);
-    run->next = held.cluster;
+    run_skip_to(run, held.cluster);
     return r;
 }
 

@@ -220,10 +220,10 @@ static void test_all_contexts_taken(void **state) {
 }
 
 static int write_and_flush(struct img_queue *q) {
-    uint8_t bytes[512] = {3};
-    struct iovec iov = {bytes, sizeof bytes};
-    struct img_io ios[] = {{.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .cookie = 1},
-                           {.op = IMG_IO_READ, .iov = &iov, .niov = 1, .offset = 8192, .cookie = 2},
+    uint8_t out[512] = {3}, in[512];
+    struct iovec from = {out, sizeof out}, to = {in, sizeof in};
+    struct img_io ios[] = {{.op = IMG_IO_WRITE, .iov = &from, .niov = 1, .cookie = 1},
+                           {.op = IMG_IO_READ, .iov = &to, .niov = 1, .offset = 8192, .cookie = 2},
                            {.op = IMG_IO_FLUSH, .cookie = 3}};
     struct img_completion c;
     unsigned done = 0;
