@@ -296,13 +296,15 @@ int resolve_allocating(struct qcow2 *q, struct img_plan *plan, struct img_error 
     if (losing && !(plan->freed = freed_new(losing)))
         return img_fail(err, -ENOMEM, "no memory for a write of %u clusters", losing);
     struct slice *s = NULL;
+    bool hooked = false;
     int r = lock_private_slice(q, plan, &s, err);
     if (r == 0) {
         struct img_reservation *holder = resv_find(s, index);
         r = holder ? join_or_wait(q, plan, s, holder, index) : reserve(q, plan, s, index, most);
+        hooked = plan->resv.hooked; /* once it is unlocked, who shares the cluster may link it at any moment */
         l2_unlock(s);
     }
-    if (r || !plan->resv.hooked) {
+    if (r || !hooked) {
         free(plan->freed);
         plan->freed = NULL;
         return r;
