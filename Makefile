@@ -26,7 +26,7 @@ FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSIO
         $(if $(FLAVOUR),$(CFLAGS_$(FLAVOUR)),$(CFLAGS)) $(CPPFLAGS)
 # ISA-L where there is one, as libimg/codec/isal.h sees it; i386 has none.
 ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -lisal)
-LIBS := -lzstd $(ISAL) -ldeflate -lz -pthread
+LIBS := -lzstd $(ISAL) -ldeflate -lz -luring -pthread
 TOOL_LIBS := -ljansson
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
@@ -53,6 +53,10 @@ $B/obj/cmd/%.o: cmd/%.c $B/flags
 	$(call say,CC)
 	$(call compile)
 
+$B/obj/bench/%.o: bench/%.c $B/flags
+	$(call say,CC)
+	$(call compile)
+
 $B/libimg.a: $(LIB_OBJ)
 	$(call say,AR)
 	$(archive)
@@ -63,6 +67,10 @@ $B/libimg.so: $(LIB_OBJ)
 $B/img: $(CMD_OBJ) $B/libimg.a
 	$(call say,LD)
 	$(call link,,$(TOOL_LIBS))
+
+$B/bench/%: $B/obj/bench/%.o $B/libimg.a
+	$(call say,LD)
+	$(call link)
 
 # The compiler and its flags, rewritten only when they change.
 $B/flags: FORCE
@@ -83,7 +91,7 @@ demo:
 
 bench:
 	@scripts/deps build bench
-	@$(MAKE) --no-print-directory $(JOBS) all
+	@$(MAKE) --no-print-directory $(JOBS) all $B/bench/queue
 	@bench/run --img $B/img $(BENCH)
 
 lint:
@@ -104,7 +112,7 @@ help:
 	@echo 'make asan|tsan  the tests under AddressSanitizer and UBSan, or ThreadSanitizer'
 	@echo 'make soak       every seed of the model test            make crash  every power-cut state and every mutant'
 	@echo 'make model      the SPIN models of the protocol          make fuzz   every fuzz target for TIME=20 seconds'
-	@echo 'make bench      against qemu-img, in turn                make lint   format, static analysis, house rules'
+	@echo 'make bench      against qemu-img and fio, in turn              make lint   format, static analysis, house rules'
 	@echo 'make install    DESTDIR= PREFIX=/usr/local               make uninstall, make clean'
 
 FORCE:

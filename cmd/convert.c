@@ -241,6 +241,13 @@ static unsigned layers_above_backing(const struct convert *c) {
     return layer > 0 ? (unsigned)layer : 0;
 }
 
+/* Zeroes are looked for where somebody says how. */
+static enum img_copy_offload offload_of(const struct convert_args *a) {
+    if (a->offload)
+        return IMG_OFFLOAD_COPY;
+    return a->sparse_given ? IMG_OFFLOAD_NONE : IMG_OFFLOAD_SHARE;
+}
+
 static int copy_all(struct convert *c, struct img_error *err) {
     unsigned layers = layers_above_backing(c);
     int ret = 0;
@@ -251,6 +258,7 @@ static int copy_all(struct convert *c, struct img_error *err) {
             .compression_level = c->args.level,
             .target_is_zero = target_is_zero(c),
             .sparse_size = c->args.sparse_size,
+            .offload = offload_of(&c->args),
             .layers = layers,
             .target_offset = c->sources.list[i].start,
             .progress = on_progress,
@@ -387,7 +395,7 @@ const struct command convert_command = {
                "  -U, --force-share       read although another program writes to the sources\n"
                "  -W, --oob-writes        accepted; the target's bytes never depend on the order of writes\n"
                "  -C, --copy-range-offloading\n"
-               "                          accepted; data is always copied\n"
+               "                          let the host copy data (copy_file_range); zeroes in it are kept\n"
                "      --output=human|json how to print the result\n",
     .short_opts = CONVERT_SHORT_OPTIONS,
     .long_opts = convert_long_options,

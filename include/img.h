@@ -136,6 +136,83 @@ IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, str
 IMG_API int img_drain(struct img *image, struct img_error *err);
 IMG_API void img_resume(struct img *image);
 
+/* ---- queues: many requests at once ------------------------------------------------------------ */
+
+/* A queue takes requests without waiting for them and tells when each is done. It belongs to one thread at a time, and
+ * passes to another when none of its requests is under way; an image may have up to IMG_QUEUES_MAX of them, beside any
+ * number of ordinary calls from other threads. Requests move only while their thread is in a call of their queue:
+ * between submitting and reaping it must not wait for anything that could wait for them, an ordinary write to the same
+ * cluster or img_drain among that. Requests under way at once have no order among themselves. */
+struct img_queue;
+
+#define IMG_QUEUES_MAX 48
+
+enum img_queue_flags {
+    IMG_QUEUE_THREADS = 1 << 0, /* use threads even where the kernel offers io_uring */
+};
+
+struct img_queue_options {
+    unsigned depth; /* requests at once, up to 4096; 0: 128 */
+    uint32_t flags; /* enum img_queue_flags */
+};
+
+/* `options` may be NULL. The image must stay open longer. -EBUSY: there are IMG_QUEUES_MAX. */
+IMG_API int img_queue_create(struct img *image, const struct img_queue_options *options, struct img_queue **queue,
+                             struct img_error *err) IMG_WARN_UNUSED;
+/* Waits for the requests under way, drops what was not reaped and frees the queue. NULL is allowed. */
+IMG_API void img_queue_destroy(struct img_queue *queue);
+/* Does it use io_uring? */
+IMG_API bool img_queue_has_ring(const struct img_queue *queue);
+
+enum img_io_op {
+    IMG_IO_READ,
+    IMG_IO_WRITE,
+    IMG_IO_ZERO,    /* img_write_zeroes */
+    IMG_IO_DISCARD, /* img_discard */
+    IMG_IO_FLUSH,   /* img_flush: covers what was reaped before it was submitted, from any queue */
+};
+
+struct img_io {
+    enum img_io_op op;
+    uint32_t flags;          /* IMG_IO_ZERO: enum img_zero_flags */
+    const struct iovec *iov; /* READ, WRITE; array and buffers stay the caller's and must stand until it is reaped */
+    int niov;
+    uint64_t offset;
+    uint64_t length; /* ZERO, DISCARD */
+    uint64_t cookie; /* comes back */
+};
+
+struct img_completion {
+    uint64_t cookie;
+    int result; /* 0 or -errno; for a watched descriptor its poll events */
+};
+
+/* Takes up to `n` requests and starts them. Returns how many it took: fewer when `depth` are under way or wait to be
+ * reaped. What is wrong with a request is told by its completion. */
+IMG_API unsigned img_queue_submit(struct img_queue *queue, const struct img_io *ios, unsigned n);
+/* Up to `max` completions, without waiting. */
+IMG_API unsigned img_queue_reap(struct img_queue *queue, struct img_completion *completions, unsigned max);
+/* Sleeps until there is something to reap, or for `timeout_ms` (-1: for ever). 0, -ETIME, or -errno. */
+IMG_API int img_queue_wait(struct img_queue *queue, int timeout_ms);
+/* A descriptor of the queue that polls readable when img_queue_reap has something to do, or -errno. The first call may
+ * wait for requests under way. What a call of the queue completes at once does not show there: reap until nothing
+ * comes, then poll. */
+IMG_API int img_queue_fd(struct img_queue *queue);
+/* The sentence of the last request that failed; owned by the queue. */
+IMG_API const struct img_error *img_queue_error(const struct img_queue *queue);
+
+/* img_queue_wait also wakes when `fd` is readable, and img_queue_reap then gives `cookie`. Level-triggered: what is not
+ * read shows again. Up to 64 descriptors. -ENOSPC: there are as many; -EEXIST: `fd` is watched. */
+IMG_API int img_queue_watch(struct img_queue *queue, int fd, uint64_t cookie);
+/* -ENOENT: it is not watched. Nothing more comes of it. */
+IMG_API int img_queue_unwatch(struct img_queue *queue, int fd);
+
+/* 0: the request with this cookie had not begun, or waited for another, and completes with -ECANCELED. -EALREADY: it is
+ * being moved and completes by itself. -ENOENT: there is none. */
+IMG_API int img_queue_cancel(struct img_queue *queue, uint64_t cookie);
+/* Sleeps until nothing is under way: all is to be reaped. */
+IMG_API void img_queue_drain(struct img_queue *queue);
+
 /* ---- what is where ------------------------------------------------------------------------- */
 
 enum img_extent_flags {
@@ -304,6 +381,13 @@ IMG_API int img_check(struct img *image, const struct img_check_options *options
 
 /* ---- copying -------------------------------------------------------------------------------- */
 
+/* Who moves data that is stored as it is. What the host moves is not searched for zeroes. */
+enum img_copy_offload {
+    IMG_OFFLOAD_SHARE, /* the file system shares its blocks (reflinks) where it can, the rest is read and written */
+    IMG_OFFLOAD_NONE,  /* all is read and written */
+    IMG_OFFLOAD_COPY,  /* the host copies where it can (copy_file_range) */
+};
+
 struct img_copy_options {
     unsigned threads;      /* 0: one per core; the target's bytes do not depend on it */
     bool compress;         /* store compressed (qcow2) */
@@ -313,6 +397,7 @@ struct img_copy_options {
     uint64_t sparse_size;  /* runs of zeroes at least this long become holes; 0: keep every byte of data */
     unsigned layers;       /* only what the first layers of the source's chain hold is copied, the rest is left to the
                               target's backing file; 0: all */
+    enum img_copy_offload offload; /* with a sparse_size of 0 nothing but NONE */
     uint64_t
         target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
@@ -323,10 +408,12 @@ struct img_copy_options {
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
-/* Copies all of `source` into `target` at target_offset. Memory is bounded (64 MiB, and what the codec needs in each
- * thread at its level), whatever the sizes. Does not flush. Guest bytes of either image that others change meanwhile
- * are copied before or after. -EPERM: it would turn a target that was probed as raw into another format; -EINVAL: it
- * does not fit, or the level is out of range; -ENOTSUP: no compression there. */
+/* Copies all of `source` into `target` at target_offset. Memory is bounded: 160 MiB for the workers, of which there are
+ * fewer than wished where each needs much (large clusters at a high level). What was written is on its way to the disk,
+ * and in every cache mode but unsafe no more than about 100 MiB of it are dirty; the copy does not flush. Guest bytes
+ * of either image that others change meanwhile are copied before or after. -EPERM: it would turn a target that was
+ * probed as raw into another format; -EINVAL: it does not fit, or the level is out of range; -ENOTSUP: no compression
+ * there; -ENOSPC: the sentence says how much data there is to copy. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 

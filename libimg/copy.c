@@ -9,58 +9,21 @@
  * What must hold: a worker that sleeps has no plan open. io_begin says when it would have to wait; then the plans
  * collected so far are moved and closed first, still in turn.
  */
+#include "copy/copy.h"
 #include "error.h"
 #include "io.h"
+#include "move.h"
 #include "raw.h"
+#include "request.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define UNIT_BYTES (1ull << 20)
-#define HOLE_BYTES (1ull << 30) /* a hole is cut only so that progress shows */
 #define MAX_THREADS 16
-#define PLANS 32
-
-struct copy {
-    struct img *source, *target;
-    const struct img_copy_options *options;
-    struct img_context *context; /* of the target, shared */
-    uint64_t total, base;        /* bytes of the source; where its first byte goes */
-    uint64_t grain;              /* cluster of the target, or 4 KiB: what a unit ends on and a zero is looked for in */
-    uint64_t below_size;         /* of the layer that is not copied any more: behind it nothing shows through */
-    uint64_t sparse;             /* runs of zeroes from this length on become holes; 0: none does */
-
-    pthread_mutex_t claim; /* the next unit */
-    uint64_t next, claimed;
-    struct img_extent extent; /* of the source, known from `next` on */
-
-    pthread_mutex_t lock; /* the rest */
-    pthread_cond_t moved;
-    uint64_t turn, done, written;
-    int result;
-    struct img_error *err;
-};
-
-enum unit_kind {
-    UNIT_DATA,
-    UNIT_HOLE, /* reads as zeroes */
-    UNIT_SKIP, /* the target's backing file has it */
-};
-
-/* A unit and the worker's buffers, which live as long as the worker. */
-struct unit {
-    uint64_t number, offset, length; /* in the source */
-    enum unit_kind kind;
-    uint8_t *data;
-    uint8_t *packed;  /* compressed clusters, one behind the other, `cluster` bytes apart */
-    uint32_t *stored; /* bytes of each; 0: as it is */
-    struct img_plan plans[PLANS];
-    const uint8_t *from[PLANS];
-    unsigned nplans;
-    uint64_t written; /* bytes of it that were no hole */
-};
+#define ALIGN 4096                 /* of buffers, for O_DIRECT */
+#define MEMORY_MOST (160ull << 20) /* that all workers take together */
 
 static void stop(struct copy *c, int result, const struct img_error *e) {
     SCOPED_MUTEX(&c->lock);
@@ -75,70 +38,6 @@ static void stop(struct copy *c, int result, const struct img_error *e) {
 static bool stopped(struct copy *c) {
     SCOPED_MUTEX(&c->lock);
     return c->result != 0;
-}
-
-/* ---- taking units ---- */
-
-static uint64_t target_round_up(const struct copy *c, uint64_t offset) {
-    return ((c->base + offset + c->grain - 1) & ~(c->grain - 1)) - c->base;
-}
-
-static uint64_t target_round_down(const struct copy *c, uint64_t offset) {
-    uint64_t end = (c->base + offset) & ~(c->grain - 1);
-    return end > c->base ? end - c->base : 0;
-}
-
-/* What the source has at c->next; kept until it is used up. */
-static int look_ahead(struct copy *c, struct img_error *e) {
-    struct img_extent *x = &c->extent;
-    if (x->length && c->next >= x->start && c->next < x->start + x->length)
-        return 0;
-    return img_map(c->source, c->next, c->total - c->next, false, x, e);
-}
-
-static enum unit_kind kind_of(const struct copy *c) {
-    const struct img_extent *x = &c->extent;
-    bool below = x->depth >= c->options->layers || (!(x->flags & IMG_EXTENT_PRESENT) && x->start >= c->below_size);
-    if (c->options->layers && below)
-        return UNIT_SKIP;
-    return c->sparse && x->flags & IMG_EXTENT_ZERO ? UNIT_HOLE : UNIT_DATA;
-}
-
-/* The end of a unit at c->next. A hole, or what is skipped, consists of whole grains: the rest belongs to the data
- * beside it. */
-static uint64_t unit_end(const struct copy *c, enum unit_kind *kind) {
-    uint64_t end = c->extent.start + c->extent.length, least = target_round_up(c, c->next + 1);
-    if (*kind != UNIT_DATA) {
-        uint64_t whole = end == c->total ? end : target_round_down(c, end);
-        if (target_round_up(c, c->next) == c->next && whole > c->next && whole <= c->total)
-            return whole - c->next > HOLE_BYTES ? c->next + HOLE_BYTES : whole;
-        *kind = UNIT_DATA;
-    }
-    uint64_t most = target_round_down(c, c->next + UNIT_BYTES);
-    end = target_round_up(c, end);
-    if (end > most)
-        end = most;
-    return end < least ? least : end;
-}
-
-/* True with the next unit in *u; false at the end or after an error. */
-static bool take_unit(struct copy *c, struct unit *u) {
-    struct img_error e;
-    SCOPED_MUTEX(&c->claim);
-    if (c->next >= c->total || stopped(c))
-        return false;
-    int r = look_ahead(c, &e);
-    if (r < 0) {
-        stop(c, r, &e);
-        return false;
-    }
-    u->number = c->claimed++;
-    u->offset = c->next;
-    u->kind = kind_of(c);
-    uint64_t end = unit_end(c, &u->kind);
-    c->next = end < c->total ? end : c->total;
-    u->length = c->next - u->offset;
-    return true;
 }
 
 /* ---- in turn ---- */
@@ -156,20 +55,42 @@ static void pass_turn(struct copy *c) {
     pthread_cond_broadcast(&c->moved);
 }
 
+static int end_plan(struct copy *c, struct unit *u, unsigned i, struct img_error *e) {
+    struct img_plan *plan = &u->plans[i];
+    if (u->from[i])
+        return io_end(c->target, plan, u->from[i], e);
+    int r = offload_move(c, plan, u->data, e);
+    plan_end(c->target, plan, r);
+    return r;
+}
+
+/* What was written is on its way to the disk, in time. */
+static int leave_trail(struct copy *c, const struct unit *u, struct img_error *e) {
+    for (unsigned i = 0; i < u->nplans; i++) {
+        const struct img_step *step = &u->plans[i].steps[0];
+        int r = u->from[i] ? trail_wrote(&c->trail, step->file, step->host, step->length) : 0;
+        if (r < 0)
+            return img_fail_errno(e, r, "could not write '%s'", c->target->path);
+    }
+    return 0;
+}
+
 /* Moves and closes what was reserved, all of it even after an error. */
 static int settle(struct copy *c, struct unit *u, struct img_error *e) {
     int result = 0;
     for (unsigned i = 0; i < u->nplans; i++) {
-        int r = io_end(c->target, &u->plans[i], u->from[i], result ? NULL : e);
+        int r = end_plan(c, u, i, result ? NULL : e);
         if (result == 0)
             result = r;
     }
+    if (result == 0)
+        result = leave_trail(c, u, e);
     u->nplans = 0;
     return result;
 }
 
-/* Reserves for [offset, offset + length) of the source, whose bytes (or compressed cluster of `stored`) are at `from`.
- */
+/* Reserves for [offset, offset + length) of the source, whose bytes (or compressed cluster of `stored`) are at `from`;
+ * NULL: where they were. */
 static int reserve(struct copy *c, struct unit *u, uint64_t offset, uint64_t length, const uint8_t *from,
                    uint32_t stored, struct img_error *e) {
     u->written += length;
@@ -198,7 +119,7 @@ static int reserve(struct copy *c, struct unit *u, uint64_t offset, uint64_t len
         u->from[u->nplans++] = from;
         offset += plan->length;
         length -= plan->length;
-        from += plan->length;
+        from = from ? from + plan->length : NULL;
     }
     return 0;
 }
@@ -210,18 +131,12 @@ static int make_hole(struct copy *c, struct unit *u, uint64_t offset, uint64_t l
     return r < 0 ? r : io_clear(c->target, c->context, IMG_OP_ZERO, true, c->base + offset, length, e);
 }
 
-/* Where the grain that holds byte `at` of the unit ends, in the unit. */
-static uint64_t grain_end(const struct copy *c, const struct unit *u, uint64_t at) {
-    uint64_t end = target_round_up(c, u->offset + at + 1) - u->offset;
-    return end < u->length ? end : u->length;
-}
-
 /* The run of grains of one kind that starts at `at` bytes into the unit. */
 static uint64_t run_of(const struct copy *c, const struct unit *u, uint64_t at, bool *zero) {
     uint64_t end = at;
     bool kind = false;
     while (end < u->length) {
-        uint64_t next = grain_end(c, u, end);
+        uint64_t next = copy_grain_end(c, u, end);
         bool is_zero = c->sparse && img_is_zero(u->data + end, next - end);
         if (end > at && is_zero != kind)
             break;
@@ -247,42 +162,12 @@ static int reserve_data(struct copy *c, struct unit *u, struct img_error *e) {
     return r;
 }
 
-/* ---- compression ---- */
-
-#define STORED_HOLE UINT32_MAX
-
-/* A grain is compressed when it is a whole cluster, or the target's last one, which zeroes make whole. What another
- * source shares with it is stored as it is. */
-static bool is_whole(const struct copy *c, const struct unit *u, uint64_t at, uint64_t n) {
-    uint64_t start = c->base + u->offset + at;
-    return !(start & (c->grain - 1)) && (n == c->grain || start + n == img_size(c->target));
-}
-
-static int compress_unit(struct copy *c, struct unit *u, struct img_error *e) {
-    uint8_t *packed = u->packed;
-    uint32_t *stored = u->stored;
-    for (uint64_t at = 0, next; at < u->length; at = next, packed += c->grain, stored++) {
-        uint64_t n = (next = grain_end(c, u, at)) - at;
-        *stored = c->sparse && img_is_zero(u->data + at, n) ? STORED_HOLE : 0;
-        if (*stored || !is_whole(c, u, at, n))
-            continue;
-        memset(u->data + at + n, 0, c->grain - n);
-        int64_t bytes = c->target->driver->compress(c->target, c->options->compression_level, u->data + at, c->grain,
-                                                    packed, c->grain - 1);
-        if (bytes < 0)
-            return img_fail_errno(e, bytes, "could not compress the cluster at offset %llu of '%s'",
-                                  (unsigned long long)(u->offset + at), c->source->path);
-        *stored = bytes;
-    }
-    return 0;
-}
-
 static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *e) {
     const uint8_t *packed = u->packed;
     const uint32_t *stored = u->stored;
     int r = 0;
     for (uint64_t at = 0, next; r == 0 && at < u->length; at = next, packed += c->grain, stored++) {
-        uint64_t n = (next = grain_end(c, u, at)) - at;
+        uint64_t n = (next = copy_grain_end(c, u, at)) - at;
         if (*stored == STORED_HOLE)
             r = make_hole(c, u, u->offset + at, n, e);
         else
@@ -313,6 +198,8 @@ static int reserve_unit(struct copy *c, struct unit *u, struct img_error *e) {
         return 0;
     if (u->kind == UNIT_HOLE)
         return make_hole(c, u, u->offset, u->length, e);
+    if (u->kind == UNIT_OFFLOAD)
+        return reserve(c, u, u->offset, u->length, NULL, 0, e);
     return c->options->compress ? reserve_compressed(c, u, e) : reserve_data(c, u, e);
 }
 
@@ -322,7 +209,7 @@ static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     if (u->kind == UNIT_DATA)
         r = img_pread(c->source, u->data, u->length, u->offset, e);
     if (r == 0 && u->kind == UNIT_DATA && c->options->compress)
-        r = compress_unit(c, u, e);
+        r = copy_pack(c, u, e);
     if (r < 0 || !wait_turn(c, u->number))
         return r;
     r = reserve_unit(c, u, e);
@@ -334,20 +221,35 @@ static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     return r < 0 ? r : moved;
 }
 
+/* Without a turn for it. */
+static bool next_unit(struct copy *c, struct unit *u, struct img_error *e) {
+    int r;
+    if (stopped(c) || copy_next_unit(c, u, &r, e))
+        return !stopped(c);
+    if (r < 0)
+        stop(c, r, e);
+    return false;
+}
+
+/* A last grain may be filled up. */
+static uint64_t buffer_bytes(const struct copy *c) {
+    return ((UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain) + c->grain + ALIGN - 1) & ~(uint64_t)(ALIGN - 1);
+}
+
 static void *worker(void *opaque) {
     struct copy *c = opaque;
     struct img_error e = {0};
-    uint64_t bytes = (UNIT_BYTES > c->grain ? UNIT_BYTES : c->grain) + c->grain; /* a last grain may be filled up */
+    uint64_t bytes = buffer_bytes(c);
     struct unit *u = calloc(1, sizeof *u);
     if (u) {
-        u->data = malloc(bytes);
+        u->data = aligned_alloc(ALIGN, bytes);
         u->packed = malloc(c->options->compress ? bytes : 1);
         u->stored = malloc(c->options->compress ? bytes / c->grain * sizeof *u->stored : sizeof *u->stored);
     }
     if (!u || !u->data || !u->packed || !u->stored)
         stop(c, img_fail(&e, -ENOMEM, "no memory to copy '%s'", c->source->path), &e);
     else
-        while (take_unit(c, u)) {
+        while (next_unit(c, u, &e)) {
             int r = copy_unit(c, u, &e);
             if (r < 0)
                 stop(c, r, &e);
@@ -363,15 +265,22 @@ static void *worker(void *opaque) {
     return NULL;
 }
 
-static unsigned thread_count(const struct img_copy_options *o) {
+/* As many as wished, but for what they would take together: a worker with large clusters at a high level of compression
+ * needs tens of MiB. */
+static unsigned thread_count(const struct copy *c) {
+    const struct img_copy_options *o = c->options;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned n = o->threads ? o->threads : cores > 0 ? (unsigned)cores : 1;
-    return n > MAX_THREADS ? MAX_THREADS : n;
+    uint64_t n = o->threads ? o->threads : cores > 0 ? (uint64_t)cores : 1, each = buffer_bytes(c);
+    if (o->compress)
+        each += buffer_bytes(c) + c->target->driver->compress_memory(c->target, o->compression_level);
+    if (n > MEMORY_MOST / each)
+        n = MEMORY_MOST / each;
+    return n > MAX_THREADS ? MAX_THREADS : n ? (unsigned)n : 1;
 }
 
 static int run_workers(struct copy *c) {
     pthread_t threads[MAX_THREADS];
-    unsigned n = thread_count(c->options), started = 0;
+    unsigned n = thread_count(c), started = 0;
     while (started + 1 < n && pthread_create(&threads[started], NULL, worker, c) == 0)
         started++;
     worker(c); /* the caller works too: with no thread to be had it works alone */
@@ -402,13 +311,49 @@ static int guard_target(const struct copy *c, struct img_error *err) {
         return 0;
     int r = img_pread(c->source, head, count, 0, err);
     struct iovec iov = {head, count};
-    return r < 0 ? r : io_guard_first_sector(c->target, &iov, 1, count, c->base, err);
+    return r < 0 ? r : request_guard(c->target, c->context, &iov, 1, count, c->base, err);
 }
 
 static uint64_t size_below(struct img *layer, unsigned layers) {
     while (layers-- && layer)
         layer = layer->backing;
     return layer ? img_size(layer) : 0;
+}
+
+/* Hints for what the copy reads; who reads the source beside it loses nothing. */
+static void read_once(struct img *layer, bool once) {
+    for (; layer; layer = layer->backing) {
+        struct storage *file = layer->driver->data(layer);
+        if (file && file->ops->read_once)
+            file->ops->read_once(file, once);
+    }
+}
+
+/* How much room would have been enough. */
+static void explain_no_space(const struct copy *c) {
+    uint64_t bytes;
+    if (!c->err || copy_count_data(c, &bytes) < 0)
+        return;
+    struct img_error e = *c->err;
+    img_fail(c->err, e.code, "%s (%s%llu bytes of data were to be copied, %llu have been)", e.text,
+             c->options->compress ? "before compression " : "", (unsigned long long)bytes,
+             (unsigned long long)c->written);
+}
+
+/* All that the workers need is there but their buffers. */
+static int run(struct copy *c) {
+    bool guarded = request_is_guarded(c->target, c->base);
+    int r = 0;
+    if (guarded) {
+        pthread_mutex_lock(&c->target->first_sector);
+        r = guard_target(c, c->err);
+    }
+    c->context->shared = true;
+    if (r == 0)
+        r = run_workers(c);
+    if (guarded)
+        pthread_mutex_unlock(&c->target->first_sector);
+    return r;
 }
 
 int img_copy(struct img *source, struct img *target, const struct img_copy_options *options, struct img_error *err) {
@@ -423,25 +368,25 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
-    bool guarded = r == 0 && io_is_guarded(target, c.base);
-    if (guarded) {
-        pthread_mutex_lock(&target->first_sector);
-        if ((r = guard_target(&c, err)) < 0)
-            pthread_mutex_unlock(&target->first_sector);
-    }
+    if (r == 0)
+        r = offload_begin(&c, err);
     if (r < 0)
         return r;
     pthread_mutex_init(&c.claim, NULL);
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.moved, NULL);
+    trail_begin(&c.trail, target->driver->data(target), target->cache != IMG_CACHE_UNSAFE);
+    read_once(source, true);
     c.context = context_claim(&target->epochs);
-    c.context->shared = true;
-    r = run_workers(&c);
+    r = run(&c);
     context_release(&target->epochs, c.context);
+    read_once(source, false);
+    if (r == -ENOSPC)
+        explain_no_space(&c);
+    trail_end(&c.trail);
+    offload_end(&c);
     pthread_mutex_destroy(&c.claim);
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.moved);
-    if (guarded)
-        pthread_mutex_unlock(&target->first_sector);
     return r;
 }

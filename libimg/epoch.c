@@ -37,7 +37,7 @@ void epochs_destroy(struct img_epochs *e) {
 
 /* Threads start their search at different places, so that each tends to get the context, and the reserved clusters,
  * that it had before. */
-static unsigned thread_index(void) {
+unsigned thread_index(void) {
     static atomic_uint threads;
     static _Thread_local unsigned mine;
     if (!mine)
@@ -65,21 +65,93 @@ static struct img_context *try_request(struct img_epochs *e) {
     return c;
 }
 
-struct img_context *context_claim(struct img_epochs *e) {
-    struct img_context *c = try_request(e);
+static struct img_context *claim(struct img_epochs *e, struct img_context *(*attempt)(struct img_epochs *)) {
+    struct img_context *c = attempt(e);
     if (c)
         return c;
     SCOPED_MUTEX(&e->lock);
     atomic_fetch_add(&e->wanted, 1);
-    pthread_cond_broadcast(&e->drained); /* the claim that was taken back may have been seen */
-    while (!(c = try_request(e)))
+    pthread_cond_broadcast(&e->drained); /* a claim that was taken back may have been seen */
+    while (!(c = attempt(e)))
         pthread_cond_wait(&e->opened, &e->lock);
     atomic_fetch_sub(&e->wanted, 1);
     return c;
 }
 
+struct img_context *context_claim(struct img_epochs *e) {
+    return claim(e, try_request);
+}
+
+struct img_context *context_claim_inner(struct img_epochs *e) {
+    return claim(e, try_claim);
+}
+
+struct img_context *context_try_claim(struct img_epochs *e) {
+    struct img_context *c = try_request(e);
+    if (!c && atomic_load(&e->holders)) {
+        SCOPED_MUTEX(&e->lock);
+        pthread_cond_broadcast(&e->drained); /* a claim that was taken back may have been seen */
+        pthread_cond_broadcast(&e->opened);
+    }
+    return c;
+}
+
+static struct img_context *claim_for_long(struct img_epochs *e, bool shared) {
+    struct img_context *c = context_claim_inner(e);
+    c->shared = shared;
+    atomic_store(&c->queue, true);
+    SCOPED_MUTEX(&e->lock);
+    pthread_cond_broadcast(&e->drained); /* until now it looked like a request */
+    return c;
+}
+
+struct img_context *context_claim_queue(struct img_epochs *e) {
+    pthread_mutex_lock(&e->lock);
+    bool room = e->queues < IMG_QUEUES_MAX;
+    e->queues += room;
+    pthread_mutex_unlock(&e->lock);
+    return room ? claim_for_long(e, false) : NULL;
+}
+
+struct img_context *context_claim_helpers(struct img_epochs *e) {
+    return claim_for_long(e, true);
+}
+
+/* Only the queue's thread changes `running`, and who holds requests back waits until it is 0. So it is the first and
+ * the last request that must be seen in time; between them a plain store does. */
+static void set_running(struct img_context *c, unsigned now, bool edge) {
+    if (edge)
+        atomic_store(&c->running, now);
+    else
+        atomic_store_explicit(&c->running, now, memory_order_relaxed);
+}
+
+/* Counts first and looks then, as a claim does. */
+bool request_enter(struct img_epochs *e, struct img_context *c) {
+    unsigned before = atomic_load_explicit(&c->running, memory_order_relaxed);
+    set_running(c, before + 1, before == 0);
+    if (!atomic_load(&e->holders))
+        return true;
+    request_leave(e, c);
+    return false;
+}
+
+void request_leave(struct img_epochs *e, struct img_context *c) {
+    unsigned now = atomic_load_explicit(&c->running, memory_order_relaxed) - 1;
+    set_running(c, now, now == 0);
+    if (now || !atomic_load(&e->holders))
+        return;
+    SCOPED_MUTEX(&e->lock);
+    pthread_cond_broadcast(&e->drained);
+}
+
 void context_release(struct img_epochs *e, struct img_context *c) {
+    if (c->queue && !c->shared) {
+        SCOPED_MUTEX(&e->lock);
+        e->queues--;
+    }
     c->shared = c->passes_gate = false;
+    c->queue = false;
     atomic_store(&c->claimed, false);
     if (atomic_load(&e->wanted) || atomic_load(&e->holders)) {
         SCOPED_MUTEX(&e->lock);
@@ -88,9 +160,14 @@ void context_release(struct img_epochs *e, struct img_context *c) {
     }
 }
 
+static void wake_listeners(struct img_epochs *e) {
+    for (struct img_waiter *l = e->listeners; l; l = l->next)
+        l->wake(l);
+}
+
 static bool any_claimed(struct img_epochs *e) {
     for (unsigned i = 0; i < IMG_CONTEXTS; i++)
-        if (atomic_load(&e->contexts[i].claimed))
+        if (atomic_load(&e->contexts[i].claimed) && (!e->contexts[i].queue || atomic_load(&e->contexts[i].running)))
             return true;
     return false;
 }
@@ -106,6 +183,7 @@ void requests_release(struct img_epochs *e) {
     SCOPED_MUTEX(&e->lock);
     atomic_fetch_sub(&e->holders, 1);
     pthread_cond_broadcast(&e->opened);
+    wake_listeners(e);
 }
 
 void context_lock(struct img_context *c) {
@@ -219,6 +297,21 @@ void gate_open(struct img_epochs *e, bool all) {
     e->closers[all]--;
     set_gate(e);
     pthread_cond_broadcast(&e->opened);
+    wake_listeners(e);
+}
+
+void gate_listen(struct img_epochs *e, struct img_waiter *listener) {
+    SCOPED_MUTEX(&e->lock);
+    listener->next = e->listeners;
+    e->listeners = listener;
+}
+
+void gate_leave(struct img_epochs *e, struct img_waiter *listener) {
+    SCOPED_MUTEX(&e->lock);
+    struct img_waiter **at = &e->listeners;
+    while (*at != listener)
+        at = &(*at)->next;
+    *at = listener->next;
 }
 
 /* ---- epochs ---- */

@@ -34,24 +34,31 @@ struct img_context {
     atomic_bool claimed;
     bool shared; /* several threads use it: `lock` guards the list and the driver's part */
     pthread_mutex_t lock;
-    bool passes_gate; /* its owner closed the gate */
-    void *driver;     /* the driver's part: reserved runs; freed by the driver's close */
+    bool passes_gate;    /* its owner closed the gate */
+    atomic_bool queue;   /* a queue owns it for long: what counts is `running` */
+    atomic_uint running; /* requests of the queue */
+    void *driver;        /* the driver's part: reserved runs; freed by the driver's close */
 };
 
 struct img_epochs {
     _Atomic uint64_t now; /* starts at 1 */
     struct img_context contexts[IMG_CONTEXTS];
 
-    atomic_uint gate;       /* 0 open, GATE_WRITES or GATE_ALL */
-    pthread_mutex_t lock;   /* for sleepers and the counts of closers */
-    pthread_cond_t opened;  /* the gate was opened, or a context became free */
-    pthread_cond_t drained; /* a context closed its last plan of a kind under a closed gate */
-    unsigned closers[2];    /* of GATE_WRITES and of GATE_ALL */
-    atomic_uint wanted;     /* threads that sleep for a context */
-    atomic_uint holders;    /* who holds new requests back */
+    atomic_uint gate;             /* 0 open, GATE_WRITES or GATE_ALL */
+    pthread_mutex_t lock;         /* for sleepers and the counts of closers */
+    pthread_cond_t opened;        /* the gate was opened, or a context became free */
+    pthread_cond_t drained;       /* a context closed its last plan of a kind under a closed gate */
+    unsigned closers[2];          /* of GATE_WRITES and of GATE_ALL */
+    atomic_uint wanted;           /* threads that sleep for a context */
+    atomic_uint holders;          /* who holds new requests back */
+    struct img_waiter *listeners; /* woken each time something opens, until they leave */
+    unsigned queues;
 };
 
 enum { GATE_OPEN = 0, GATE_WRITES = 1, GATE_ALL = 2 };
+
+/* The calling thread's number, from 0; no two have the same. */
+unsigned thread_index(void);
 
 int epochs_init(struct img_epochs *e);
 void epochs_destroy(struct img_epochs *e);
@@ -60,6 +67,21 @@ void epochs_destroy(struct img_epochs *e);
  * request claims one context of an image and no second. */
 struct img_context *context_claim(struct img_epochs *e);
 void context_release(struct img_epochs *e, struct img_context *c);
+/* For a thread that works for a request which is running already: not held back. */
+struct img_context *context_claim_inner(struct img_epochs *e);
+
+/* For work that nobody asked for, which can wait: NULL while requests are held back or all contexts are taken. */
+struct img_context *context_try_claim(struct img_epochs *e);
+
+/* A queue's context. NULL: there are IMG_QUEUES_MAX. */
+struct img_context *context_claim_queue(struct img_epochs *e);
+/* One that the helpers of an image's queues share, for plans of requests that have a plan open already: those must not
+ * sleep for a context. */
+struct img_context *context_claim_helpers(struct img_epochs *e);
+/* A request of the queue begins. False: requests are held back; its listener (below) hears when not any more. */
+bool request_enter(struct img_epochs *e, struct img_context *c);
+void request_leave(struct img_epochs *e, struct img_context *c);
+
 /* Holds new claims back and waits until no context is claimed: no request runs. Holds nest. */
 void requests_hold(struct img_epochs *e);
 void requests_release(struct img_epochs *e);
@@ -78,6 +100,11 @@ void gate_wait(struct img_epochs *e, bool writes);
  */
 void gate_close(struct img_epochs *e, bool all);
 void gate_open(struct img_epochs *e, bool all);
+
+/* Who cannot sleep listens instead: `wake` is called, with a lock held, each time the gate opens or requests are no
+ * longer held back. */
+void gate_listen(struct img_epochs *e, struct img_waiter *listener);
+void gate_leave(struct img_epochs *e, struct img_waiter *listener);
 
 /* Advances the epoch and returns the one that ended: what is stamped with it is free once epoch_passed. */
 uint64_t epoch_advance(struct img_epochs *e);

@@ -17,11 +17,13 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -46,6 +48,20 @@ static uint64_t file_allocated(struct storage *s) {
     return fstat(file_of(s)->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
+static bool file_descriptor(struct storage *s, struct storage_descriptor *d) {
+    struct file *f = file_of(s);
+    *d = (struct storage_descriptor){.fd = f->fd,
+                                     .in_memory = f->in_memory,
+                                     .direct = f->direct,
+                                     .memory_align = f->memory_align,
+                                     .block = f->block};
+    return true;
+}
+
+static void file_wrote(struct storage *s, uint64_t end) {
+    file_raise_length(file_of(s), end);
+}
+
 static void file_close(struct storage *s) {
     struct file *f = file_of(s);
     if (f->fd >= 0) {
@@ -67,8 +83,15 @@ static const struct storage_ops buffered_ops = {
     .truncate = file_truncate,
     .reserve = file_reserve,
     .extent = file_extent,
+    .clone_block = file_clone_block,
+    .clone = file_clone,
+    .start_writeback = file_start_writeback,
+    .drop_cache = file_drop_cache,
+    .read_once = file_read_once,
     .size = file_size,
     .allocated = file_allocated,
+    .descriptor = file_descriptor,
+    .wrote = file_wrote,
     .close = file_close,
 };
 
@@ -81,8 +104,12 @@ static const struct storage_ops direct_ops = {
     .truncate = file_truncate,
     .reserve = file_reserve,
     .extent = file_extent,
+    .clone_block = file_clone_block,
+    .clone = file_clone,
     .size = file_size,
     .allocated = file_allocated,
+    .descriptor = file_descriptor,
+    .wrote = file_wrote,
     .close = file_close,
 };
 
@@ -184,6 +211,8 @@ static int settle(struct file *f, enum img_cache cache, struct img_error *err) {
     f->block_device = f->base.fixed_size = S_ISBLK(st.st_mode);
     f->base.device_id = f->block_device ? st.st_rdev : st.st_dev;
     f->base.inode = f->block_device ? 0 : st.st_ino;
+    struct statfs fs;
+    f->in_memory = !f->block_device && fstatfs(f->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
     r = lock_take(f->fd, f->lock, f->base.name, err);
     if (r < 0) {
         f->lock = LOCK_MODE_NONE; /* nothing is held */

@@ -46,15 +46,20 @@ static int first_entries(int niov) {
     return niov < IOV_MAX ? niov : IOV_MAX;
 }
 
-static ssize_t read_once(int fd, const struct iovec *iov, int niov, uint64_t offset) {
+static ssize_t read_some(struct file *f, const struct iovec *iov, int niov, uint64_t offset) {
     ssize_t n;
+    if (atomic_load_explicit(&f->reads_once, memory_order_relaxed)) {
+        n = file_read_uncached(f, iov, niov, offset);
+        if (n != -ENOTSUP)
+            return n;
+    }
     do
-        n = preadv(fd, iov, niov, (off_t)offset);
+        n = preadv(f->fd, iov, niov, (off_t)offset);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
-static ssize_t write_once(int fd, const struct iovec *iov, int niov, uint64_t offset) {
+static ssize_t write_some(int fd, const struct iovec *iov, int niov, uint64_t offset) {
     ssize_t n;
     do
         n = pwritev(fd, iov, niov, (off_t)offset);
@@ -68,7 +73,7 @@ int file_buffered_readv(struct storage *s, const struct iovec *iov, int niov, ui
     if (total == 0 || check_range(offset, total) < 0)
         return total == 0 ? 0 : -EINVAL;
 
-    ssize_t n = read_once(f->fd, iov, first_entries(niov), offset);
+    ssize_t n = read_some(f, iov, first_entries(niov), offset);
     if (n < 0 || (size_t)n == total)
         return n < 0 ? (int)n : 0;
     struct iov_cursor at = iov_begin(iov, niov);
@@ -79,7 +84,7 @@ int file_buffered_readv(struct storage *s, const struct iovec *iov, int niov, ui
         if (done == total)
             return 0;
         struct iovec window[WINDOW];
-        n = read_once(f->fd, window, iov_window(&at, window, WINDOW, total), offset + done);
+        n = read_some(f, window, iov_window(&at, window, WINDOW, total), offset + done);
     }
     if (n < 0)
         return (int)n;
@@ -94,7 +99,7 @@ int file_buffered_writev(struct storage *s, const struct iovec *iov, int niov, u
     if (total == 0 || r < 0)
         return total == 0 ? 0 : r;
 
-    ssize_t n = write_once(f->fd, iov, first_entries(niov), offset);
+    ssize_t n = write_some(f->fd, iov, first_entries(niov), offset);
     struct iov_cursor at = iov_begin(iov, niov);
     size_t done = 0;
     while (n > 0) {
@@ -103,7 +108,7 @@ int file_buffered_writev(struct storage *s, const struct iovec *iov, int niov, u
             break;
         iov_advance(&at, (size_t)n);
         struct iovec window[WINDOW];
-        n = write_once(f->fd, window, iov_window(&at, window, WINDOW, total), offset + done);
+        n = write_some(f->fd, window, iov_window(&at, window, WINDOW, total), offset + done);
     }
     if (done == total) {
         file_raise_length(f, offset + total);

@@ -91,6 +91,7 @@ static void free_layer(struct img *image) {
     epochs_destroy(&image->epochs);
     pthread_mutex_destroy(&image->whole);
     pthread_mutex_destroy(&image->first_sector);
+    pthread_mutex_destroy(&image->helping);
     free(image->path);
     free(image->full_backing);
     free(image);
@@ -121,6 +122,7 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     epochs_init(&image->epochs);
     pthread_mutex_init(&image->whole, NULL);
     pthread_mutex_init(&image->first_sector, NULL);
+    pthread_mutex_init(&image->helping, NULL);
     image->file = file;
     image->path = strdup(file->name ? file->name : "");
     image->flags = options->flags;

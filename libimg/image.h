@@ -12,6 +12,7 @@
 #define IMG_MAX_DEPTH 64
 
 struct img_driver;
+struct img_helpers;
 
 struct img {
     const struct img_driver *driver;
@@ -30,6 +31,8 @@ struct img {
     bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
+    pthread_mutex_t helping;     /* guards `helpers`; nobody waits for a request with it */
+    struct img_helpers *helpers; /* of its queues, while it has any */
 };
 
 /* What the driver's open gets besides the image (whose file is open, and whose flags and cache are set). */
@@ -37,6 +40,12 @@ struct img_driver_options {
     const char *snapshot;
     uint64_t l2_cache, refcount_cache;
     uint64_t raw_offset, raw_length; /* raw: a part of the file; length UINT64_MAX: all */
+};
+
+enum img_park {
+    IMG_PARK_PARKED, /* the waiter will be woken when it is worth trying again */
+    IMG_PARK_RETRY,  /* try again at once, after others had their turn */
+    IMG_PARK_WORK,   /* it takes a call of `ready`, in a thread that may block */
 };
 
 struct img_driver {
@@ -61,9 +70,13 @@ struct img_driver {
     /* Satisfies a need; may block; no plan of the caller is open. */
     int (*ready)(struct img *, struct img_context *, const struct img_need *, struct img_error *);
 
+    /* The same for one who must not block. May be NULL as `ready` may. */
+    enum img_park (*park)(struct img *, const struct img_need *, struct img_waiter *);
+
     int (*flush)(struct img *, struct img_error *);
-    /* After a write, with no plan of the caller open: may do work now that a later request would wait for. May be NULL.
-     */
+    /* After a write, with no plan of the caller open: may do work now that a later request would wait for. `strained`
+     * tells whether there is any, and does not block. Both may be NULL. */
+    bool (*strained)(struct img *);
     void (*relieve)(struct img *);
     /* One extent of this layer alone; PRESENT clear: ask below. May block. */
     int (*map)(struct img *, uint64_t offset, uint64_t length, struct img_extent *, struct img_error *);
@@ -71,8 +84,12 @@ struct img_driver {
     int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
+    /* Where the guest's bytes lie; NULL: not open. */
+    struct storage *(*data)(const struct img *);
     /* 0 when the image's codec has this level (0: its default), or -EINVAL with its range. */
     int (*check_level)(struct img *, int level, struct img_error *);
+    /* Bytes that one call of `compress` takes at most. */
+    size_t (*compress_memory)(struct img *, int level);
     /* One cluster in, at most `cap` bytes out: returns the stored size, 0 when it does not fit, or -errno. */
     int64_t (*compress)(struct img *, int level, const void *in, size_t count, void *out, size_t cap);
     int (*decompress)(struct img *, const void *in, size_t stored, void *out, size_t count);

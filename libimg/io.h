@@ -24,6 +24,9 @@ int io_clear(struct img *image, struct img_context *c, enum img_op op, bool may_
 int io_preallocate(struct img *image, struct img_context *c, uint64_t offset, uint64_t length,
                    enum img_preallocation preallocation, struct img_error *err);
 
+/* Opens a plan and resolves it, waiting for whatever it needs. On failure it is closed. */
+int io_open(struct img *image, struct img_context *c, struct img_plan *plan, struct img_error *err);
+
 /* A write in two halves, for the copy engine. io_begin resolves and reserves in the order in which it is called, and
  * does not sleep: IMG_WOULD_BLOCK leaves the plan closed, and io_ready, called with no plan of the caller open, does
  * what it waits for. It may cover a part of the request only (plan->length). io_end moves the bytes, commits and
@@ -31,13 +34,5 @@ int io_preallocate(struct img *image, struct img_context *c, uint64_t offset, ui
 int io_begin(struct img *image, struct img_context *c, struct img_plan *plan, struct img_error *err);
 int io_ready(struct img *image, struct img_context *c, const struct img_plan *plan, struct img_error *err);
 int io_end(struct img *image, struct img_plan *plan, const void *buffer, struct img_error *err);
-
-/* Whether a write at `offset` must be looked at by io_guard_first_sector. */
-bool io_is_guarded(const struct img *image, uint64_t offset);
-/* A raw image that was found by probing must not become something else behind its user's back: -EPERM when the bytes of
- * `iov` (NULL: zeroes) at `offset` would make its first sector another format's. image->first_sector is held until they
- * are written. */
-int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                          struct img_error *err);
 
 #endif

@@ -15,6 +15,7 @@
 #define LIBIMG_PLAN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "img.h"
@@ -70,6 +71,7 @@ struct img_need {
     uint32_t ticket; /* for a wait on another request: the wait queue's sequence number */
     uint64_t index;
     uint64_t count;
+    struct img_context *context; /* whose plan it was: what is its own (a run of clusters) is filled up for it */
 };
 
 #define IMG_PLAN_STEPS 8
@@ -116,5 +118,24 @@ struct img_plan {
     void *freed;         /* clusters that lose a reference at commit */
     uint64_t compressed; /* the entry that names what is written compressed */
 };
+
+/* A plan to be opened and resolved. What an answer consists of (steps, fills, reservation) is the resolve's to set;
+ * only what commit and abort look at in any case is cleared here, as this is done for every request. */
+static inline void plan_begin(struct img_plan *plan, enum img_op op, uint64_t offset, uint64_t length) {
+    plan->op = op;
+    plan->writes = op != IMG_OP_READ;
+    plan->may_unmap = plan->inner = false;
+    plan->stored = 0;
+    plan->offset = offset;
+    plan->length = length;
+    plan->action = IMG_MOVE_STEPS;
+    plan->nsteps = 0;
+    plan->head = plan->tail = 0;
+    plan->head_fill = plan->tail_fill = IMG_FILL_NONE;
+    plan->need = (struct img_need){0};
+    plan->resv = (struct img_reservation){0};
+    plan->freed = NULL;
+    plan->compressed = 0;
+}
 
 #endif

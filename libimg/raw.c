@@ -277,6 +277,10 @@ static uint64_t raw_cluster_size(const struct img *image) {
     return 0;
 }
 
+static struct storage *raw_data(const struct img *image) {
+    return image->file;
+}
+
 /* ---- changing the size ---- */
 
 static int check_resize(struct img *image, uint64_t from, uint64_t to, enum img_preallocation preallocation,
@@ -357,4 +361,5 @@ const struct img_driver raw_driver = {
     .info = raw_info,
     .resize = raw_resize,
     .cluster_size = raw_cluster_size,
+    .data = raw_data,
 };

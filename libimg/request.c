@@ -5,6 +5,7 @@
  * A range is checked once, here; drivers and executor rely on it. A context is claimed for the length of a call. In the
  * write-through modes a call ends with a flush.
  */
+#include "request.h"
 #include "error.h"
 #include "io.h"
 #include "raw.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
+int request_check_range(struct img *image, uint64_t offset, uint64_t length, bool writes, struct img_error *err) {
     uint64_t size = atomic_load(&image->size);
     if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
@@ -26,7 +27,7 @@ static int check_range(struct img *image, uint64_t offset, uint64_t length, bool
     return 0;
 }
 
-static bool writes_through(const struct img *image) {
+bool request_writes_through(const struct img *image) {
     return image->cache == IMG_CACHE_WRITETHROUGH || image->cache == IMG_CACHE_DIRECTSYNC;
 }
 
@@ -34,13 +35,13 @@ static bool writes_through(const struct img *image) {
 static int finish_write(struct img *image, struct img_context *c, int r, struct img_error *err) {
     if (image->driver->relieve)
         image->driver->relieve(image);
-    if (r == 0 && writes_through(image))
+    if (r == 0 && request_writes_through(image))
         r = image->driver->flush(image, err);
     context_release(&image->epochs, c);
     return r;
 }
 
-static int sized(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
+int request_size(struct img *image, const struct iovec *iov, int niov, uint64_t *count, struct img_error *err) {
     if (niov < 0 || niov > IOV_MAX)
         return img_fail(err, -EINVAL, "%d buffers are more than IOV_MAX (%d)", niov, IOV_MAX);
     *count = iov_size(iov, niov);
@@ -51,9 +52,9 @@ static int sized(struct img *image, const struct iovec *iov, int niov, uint64_t 
 
 int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
     uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
+    int r = request_size(image, iov, niov, &count, err);
     if (r == 0)
-        r = check_range(image, offset, count, false, err);
+        r = request_check_range(image, offset, count, false, err);
     if (r < 0 || !count)
         return r;
     struct iov_cursor to = iov_begin(iov, niov);
@@ -63,15 +64,17 @@ int img_preadv(struct img *image, const struct iovec *iov, int niov, uint64_t of
     return r;
 }
 
-int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                          struct img_error *err) {
+/* A raw image that was found by probing must not become something else behind its user's back. */
+int request_guard(struct img *image, struct img_context *c, const struct iovec *iov, int niov, uint64_t count,
+                  uint64_t offset, struct img_error *err) {
     uint8_t sector[RAW_GUARDED] = {0};
     uint64_t size = atomic_load(&image->size), there = size < RAW_GUARDED ? size : RAW_GUARDED;
     uint64_t changed = offset >= there ? 0 : count < there - offset ? count : there - offset;
-    int r = img_pread(image, sector, there, 0, err);
+    struct iovec whole = {sector, there};
+    struct iov_cursor to = iov_begin(&whole, 1), from = iov_begin(iov, niov);
+    int r = io_read(image, c, &to, there, 0, false, err);
     if (r < 0)
         return r;
-    struct iov_cursor from = iov_begin(iov, niov);
     if (iov)
         iov_get(&from, sector + offset, changed);
     else
@@ -84,30 +87,39 @@ int io_guard_first_sector(struct img *image, const struct iovec *iov, int niov, 
                    : 0;
 }
 
-bool io_is_guarded(const struct img *image, uint64_t offset) {
+bool request_is_guarded(const struct img *image, uint64_t offset) {
     return image->probed_raw && offset < RAW_GUARDED;
 }
 
-static int write_vector(struct img *image, const struct iovec *iov, int niov, uint64_t count, uint64_t offset,
-                        struct img_error *err) {
+int request_write(struct img *image, struct img_context *c, const struct iovec *iov, int niov, uint64_t count,
+                  uint64_t offset, struct img_error *err) {
     struct iov_cursor from = iov_begin(iov, niov);
-    struct img_context *c = context_claim(&image->epochs);
-    int r = io_write(image, c, &from, count, offset, err);
-    return finish_write(image, c, r, err);
+    if (!request_is_guarded(image, offset))
+        return io_write(image, c, &from, count, offset, err);
+    SCOPED_MUTEX(&image->first_sector);
+    int r = request_guard(image, c, iov, niov, count, offset, err);
+    return r < 0 ? r : io_write(image, c, &from, count, offset, err);
+}
+
+int request_zero(struct img *image, struct img_context *c, bool may_unmap, uint64_t offset, uint64_t length,
+                 struct img_error *err) {
+    if (!request_is_guarded(image, offset))
+        return io_clear(image, c, IMG_OP_ZERO, may_unmap, offset, length, err);
+    SCOPED_MUTEX(&image->first_sector);
+    int r = request_guard(image, c, NULL, 0, length, offset, err);
+    return r < 0 ? r : io_clear(image, c, IMG_OP_ZERO, may_unmap, offset, length, err);
 }
 
 int img_pwritev(struct img *image, const struct iovec *iov, int niov, uint64_t offset, struct img_error *err) {
     uint64_t count;
-    int r = sized(image, iov, niov, &count, err);
+    int r = request_size(image, iov, niov, &count, err);
     if (r == 0)
-        r = check_range(image, offset, count, true, err);
+        r = request_check_range(image, offset, count, true, err);
     if (r < 0 || !count)
         return r;
-    if (!io_is_guarded(image, offset))
-        return write_vector(image, iov, niov, count, offset, err);
-    SCOPED_MUTEX(&image->first_sector);
-    r = io_guard_first_sector(image, iov, niov, count, offset, err);
-    return r < 0 ? r : write_vector(image, iov, niov, count, offset, err);
+    struct img_context *c = context_claim(&image->epochs);
+    r = request_write(image, c, iov, niov, count, offset, err);
+    return finish_write(image, c, r, err);
 }
 
 int img_pread(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
@@ -140,7 +152,7 @@ static int write_compressed_cluster(struct img *image, struct img_context *c, co
 
 int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     uint64_t cluster = image->driver->cluster_size ? image->driver->cluster_size(image) : 0;
-    int r = check_range(image, offset, count, true, err);
+    int r = request_check_range(image, offset, count, true, err);
     if (r < 0)
         return r;
     if (!image->driver->compress || !cluster)
@@ -162,30 +174,24 @@ int img_pwrite_compressed(struct img *image, const void *buffer, size_t count, u
     return finish_write(image, c, r, err);
 }
 
-static int clear_range(struct img *image, enum img_op op, bool may_unmap, uint64_t offset, uint64_t length,
-                       struct img_error *err) {
-    struct img_context *c = context_claim(&image->epochs);
-    int r = io_clear(image, c, op, may_unmap, offset, length, err);
-    return finish_write(image, c, r, err);
-}
-
 int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length, uint32_t flags, struct img_error *err) {
-    bool may_unmap = flags & IMG_ZERO_MAY_UNMAP;
-    int r = check_range(image, offset, length, true, err);
+    int r = request_check_range(image, offset, length, true, err);
     if (r == 0 && flags & ~(uint32_t)IMG_ZERO_MAY_UNMAP)
         r = img_fail(err, -EINVAL, "zero flags 0x%x are unknown", flags);
     if (r < 0 || !length)
         return r;
-    if (!io_is_guarded(image, offset))
-        return clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
-    SCOPED_MUTEX(&image->first_sector);
-    r = io_guard_first_sector(image, NULL, 0, length, offset, err);
-    return r < 0 ? r : clear_range(image, IMG_OP_ZERO, may_unmap, offset, length, err);
+    struct img_context *c = context_claim(&image->epochs);
+    r = request_zero(image, c, flags & IMG_ZERO_MAY_UNMAP, offset, length, err);
+    return finish_write(image, c, r, err);
 }
 
 int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) {
-    int r = check_range(image, offset, length, true, err);
-    return r < 0 || !length ? r : clear_range(image, IMG_OP_DISCARD, true, offset, length, err);
+    int r = request_check_range(image, offset, length, true, err);
+    if (r < 0 || !length)
+        return r;
+    struct img_context *c = context_claim(&image->epochs);
+    r = io_clear(image, c, IMG_OP_DISCARD, true, offset, length, err);
+    return finish_write(image, c, r, err);
 }
 
 int img_flush(struct img *image, struct img_error *err) {

@@ -26,6 +26,16 @@ struct storage_extent {
     bool zero;       /* a hole: reads as zeroes and takes no space */
 };
 
+/* How an executor may do the I/O of a storage itself: preadv and pwritev on `fd`, at the storage's own offsets, of
+ * which a read that ends early has met the end (zeroes follow). */
+struct storage_descriptor {
+    int fd;
+    bool in_memory;      /* tmpfs: no call ever waits */
+    bool direct;         /* O_DIRECT: only whole blocks can go this way, and only reads */
+    size_t memory_align; /* direct: of buffers */
+    size_t block;        /* direct: of offsets and lengths */
+};
+
 struct storage_ops {
     int (*read)(struct storage *, const struct iovec *, int niov, uint64_t offset);
     int (*write)(struct storage *, const struct iovec *, int niov, uint64_t offset);
@@ -43,8 +53,27 @@ struct storage_ops {
     /* Describes what starts at `offset`, at most `length` (> 0) bytes of it; behind the end all is a hole. Where holes
      * cannot be seen, and while others change the file, a hole may be called data. */
     int (*extent)(struct storage *, uint64_t offset, uint64_t length, struct storage_extent *);
+    /* What the host can make of a range of `from` by itself, to save reading and writing it; both may be NULL. The
+     * block of which both offsets and the length must be multiples, 0 when it can do nothing. With `copies` it may
+     * copy, else only share. */
+    uint64_t (*clone_block)(struct storage *to, struct storage *from, bool copies);
+    /* Any failure: the range holds anything, and is to be read and written. */
+    int (*clone)(struct storage *to, uint64_t offset, struct storage *from, uint64_t from_offset, uint64_t length,
+                 bool copies);
+    /* For what is moved once and is large; all may be NULL where there is no page cache to spare. Begins to write the
+     * range to the disk, without waiting for it. */
+    void (*start_writeback)(struct storage *, uint64_t offset, uint64_t length);
+    /* Gives the pages of the range back. With `wait` it is on the disk before, or this fails, and no flush will fail
+     * for the same again; without, pages that are not stay. */
+    int (*drop_cache)(struct storage *, uint64_t offset, uint64_t length, bool wait);
+    /* Reads from now on need not leave anything in the page cache. */
+    void (*read_once)(struct storage *, bool);
     uint64_t (*size)(struct storage *);
     uint64_t (*allocated)(struct storage *); /* bytes of host space in use */
+    /* False, or NULL: there is no descriptor that would do. */
+    bool (*descriptor)(struct storage *, struct storage_descriptor *);
+    /* Bytes up to `end` were written through the descriptor. */
+    void (*wrote)(struct storage *, uint64_t end);
     void (*close)(struct storage *);
 };
 

@@ -38,6 +38,20 @@ static inline void mutex_unlock_scope(pthread_mutex_t **m) {
     pthread_mutex_unlock(*m);
 }
 
+/* One who cannot sleep and is told instead. `wake` is called from any thread; where it is called once, the waiter may
+ * be gone when it returns. It must not call back into what woke it. */
+struct img_waiter {
+    struct img_waiter *next;
+    void (*wake)(struct img_waiter *);
+};
+static inline void waiters_wake(struct img_waiter *list) {
+    while (list) {
+        struct img_waiter *waiter = list;
+        list = list->next;
+        waiter->wake(waiter);
+    }
+}
+
 #define SCOPE_NAME_(name, line) name##line
 #define SCOPE_NAME(name, line) SCOPE_NAME_(name, line)
 #define SCOPED_SPIN(lock)                                                                                              \

@@ -45,12 +45,11 @@ $B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $(TEST_EN
 $B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
-# The recorder stands in for the data file that the engine opens by itself.
+# What the crash test takes the place of, or looks into: it defines __wrap_NAME.
+WRAPPED := $(patsubst __wrap_%,-Wl$(,)--wrap=%,$(shell grep -oh '__wrap_[a-z0-9_]*' /dev/null $(CRASH_SRC) | sort -u))
 $B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
 	$(call say,LD)
-	$(call link,,-Wl$(,)--wrap=file_open $(TEST_LIBS))
-# What the recorder takes the place of: it defines __wrap_NAME.
-WRAPPED = $(patsubst %,-Wl$(,)--wrap=%,$(shell sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/\1/p' $(CRASH_SRC) | sort -u))
+	$(call link,,$(WRAPPED) $(TEST_LIBS))
 
 # Objects are kept between runs although only patterns name them.
 .SECONDARY:

@@ -17,6 +17,8 @@ struct codec {
     /* Bytes written to `out`; 0 when `cap` is too small, or so close that the library gave up; -EINVAL when there is no
      * such level, -errno otherwise. */
     int64_t (*compress)(int level, const void *in, size_t count, void *out, size_t cap);
+    /* Bytes that one call of compress on `count` bytes takes at most. */
+    size_t (*memory)(int level, size_t count);
     /* Exactly `count` bytes or -EIO. `stored` may reach past the end of the compressed data (whole sectors). */
     int (*decompress)(const void *in, size_t stored, void *out, size_t count);
 };

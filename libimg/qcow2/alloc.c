@@ -94,12 +94,42 @@ struct q2_context *q2_context(struct img_context *c) {
     return c->driver;
 }
 
-uint64_t run_take(struct run *run, uint64_t count, uint64_t *first) {
+uint64_t run_take(struct run *run, uint64_t count, uint64_t *first, bool *zero) {
+    SCOPED_SPIN(&run->lock);
+    *zero = run->zero;
     if (count > run->end - run->next)
         count = run->end - run->next;
     *first = run->next;
     run->next += count;
     return count;
+}
+
+void run_untake(struct run *run, uint64_t cluster) {
+    SCOPED_SPIN(&run->lock);
+    run->next = cluster;
+    run->zero = false; /* it may hold anything now */
+}
+
+static bool run_is_empty(struct run *run) {
+    SCOPED_SPIN(&run->lock);
+    return run->next == run->end;
+}
+
+static struct freed_run run_left(struct run *run) {
+    SCOPED_SPIN(&run->lock);
+    return (struct freed_run){run->next, run->end - run->next};
+}
+
+static void run_skip_to(struct run *run, uint64_t next) {
+    SCOPED_SPIN(&run->lock);
+    run->next = next;
+}
+
+static void run_fill(struct run *run, uint64_t first, uint64_t count, bool zero) {
+    SCOPED_SPIN(&run->lock);
+    run->next = first;
+    run->end = first + count;
+    run->zero = zero;
 }
 
 int alloc_lengthen(struct qcow2 *q, uint64_t end, struct img_error *err) {
@@ -205,7 +235,7 @@ static int take_known(struct qcow2 *q, struct run *run, uint64_t want, struct im
             alloc_free(q, e.cluster + claimed + 1, e.count - claimed - 1, e.zero);
         if (!claimed)
             continue;
-        *run = (struct run){e.cluster, e.cluster + claimed, run->want, e.zero};
+        run_fill(run, e.cluster, claimed, e.zero);
         return 1;
     }
     return 0;
@@ -234,7 +264,7 @@ static int take_fresh(struct qcow2 *q, struct run *run, uint64_t want, struct im
             a->fresh++; /* a count behind the end of the file: leaked by a power cut */
             continue;
         }
-        *run = (struct run){a->fresh, a->fresh + claimed, run->want, a->fresh_is_zero};
+        run_fill(run, a->fresh, claimed, a->fresh_is_zero);
         a->fresh += claimed;
         return 2;
     }
@@ -259,7 +289,7 @@ static int search_locked(struct qcow2 *q, struct run *run, enum run_kind kind, u
     SCOPED_MUTEX(&q->alloc.refill);
     bool more = true;
     int r;
-    if (run->next < run->end)
+    if (!run_is_empty(run))
         return FOUND_RUN;
     if (kind == RUN_DATA) {
         if ((r = take_known(q, run, want, err)))
@@ -294,10 +324,9 @@ static int search(struct qcow2 *q, struct img_context *c, struct run *run, enum 
     return r;
 }
 
-int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t least, struct img_error *err) {
-    struct q2_context *mine = q2_context(c);
-    struct run *run = kind == RUN_META ? &mine->meta : &mine->data;
-    if (run->next < run->end)
+int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum run_kind kind, uint64_t least,
+                 struct img_error *err) {
+    if (!run_is_empty(run))
         return 0;
     uint64_t want = wanted(q, run, kind, least);
     for (bool relieved = false;;) {
@@ -365,11 +394,12 @@ int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct im
 
 /* ---- closing ---- */
 
-/* What could not be given back stays the run's. */
+/* What could not be given back stays the run's. Nobody takes from it, but a helper thread may look whether it is empty.
+ */
 static int return_run(struct qcow2 *q, struct run *run, struct img_error *err) {
-    struct freed_run held = {run->next, run->end - run->next};
+    struct freed_run held = run_left(run);
     int r = refcount_release(q, &held, false, err);
-    run->next = held.cluster;
+    run_skip_to(run, held.cluster);
     return r;
 }
 

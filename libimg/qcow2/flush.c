@@ -313,11 +313,14 @@ int round_run(struct qcow2 *q, struct img_error *err) {
 
 /* At half of the budget somebody who is done writing runs a round, while the others go on; at the whole of it they
  * would all have to wait for one. */
+bool qcow2_strained(struct img *image) {
+    struct qcow2 *q = qcow2_of(image);
+    return atomic_load_explicit(&q->cache.ndirty, memory_order_relaxed) > q->cache.budget / 2;
+}
+
 void qcow2_relieve(struct img *image) {
     struct qcow2 *q = qcow2_of(image);
-    if (atomic_load_explicit(&q->cache.ndirty, memory_order_relaxed) < q->cache.budget / 2 + 1)
-        return;
-    if (atomic_load(&q->failed) || pthread_mutex_trylock(&q->role) != 0)
+    if (!qcow2_strained(image) || atomic_load(&q->failed) || pthread_mutex_trylock(&q->role) != 0)
         return;
     (void)round_run(q, NULL); /* an error is kept for the next flush, or nothing is lost */
     pthread_mutex_unlock(&q->role);

@@ -364,7 +364,7 @@ int qcow2_ready(struct img *image, struct img_context *c, const struct img_need 
     case NEED_TABLE:
         return table_make_private(q, c, need->index, err);
     case NEED_RUN:
-        return alloc_refill(q, c, RUN_DATA, need->count, err);
+        return alloc_refill(q, c, &q2_context(need->context)->data, RUN_DATA, need->count, err);
     case NEED_COUNT:
         return load_count(q, c, need->index, err);
     case NEED_RESV:
@@ -378,6 +378,14 @@ int qcow2_ready(struct img *image, struct img_context *c, const struct img_need 
     return 0;
 }
 
+enum img_park qcow2_park(struct img *image, const struct img_need *need, struct img_waiter *waiter) {
+    if (need->kind == NEED_NOTHING)
+        return IMG_PARK_RETRY;
+    if (need->kind != NEED_RESV)
+        return IMG_PARK_WORK;
+    return resv_park(qcow2_of(image), need->index, need->ticket, waiter) ? IMG_PARK_PARKED : IMG_PARK_RETRY;
+}
+
 static bool qcow2_probe(const uint8_t *head, size_t count) {
     return count >= 4 && memcmp(head, "QFI\xfb", 4) == 0;
 }
@@ -386,12 +394,21 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
     return qcow2_of(image)->cluster_size;
 }
 
+static struct storage *qcow2_data(const struct img *image) {
+    return qcow2_of(image)->data;
+}
+
 static int qcow2_check_level(struct img *image, int level, struct img_error *err) {
     const struct codec *codec = qcow2_of(image)->codec;
     if (level < 0 || level > codec->levels)
         return img_fail(err, -EINVAL, "compression level %d is out of range: %s has levels 1 to %d", level, codec->name,
                         codec->levels);
     return 0;
+}
+
+static size_t qcow2_compress_memory(struct img *image, int level) {
+    struct qcow2 *q = qcow2_of(image);
+    return q->codec->memory(level, q->cluster_size);
 }
 
 static int64_t qcow2_compress(struct img *image, int level, const void *in, size_t count, void *out, size_t cap) {
@@ -414,14 +431,18 @@ const struct img_driver qcow2_driver = {
     .commit = qcow2_commit,
     .abort = qcow2_abort,
     .ready = qcow2_ready,
+    .park = qcow2_park,
     .flush = qcow2_flush,
+    .strained = qcow2_strained,
     .relieve = qcow2_relieve,
     .map = qcow2_map,
     .info = qcow2_info,
     .resize = qcow2_resize,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
+    .data = qcow2_data,
     .check_level = qcow2_check_level,
+    .compress_memory = qcow2_compress_memory,
     .compress = qcow2_compress,
     .decompress = qcow2_decompress,
 };

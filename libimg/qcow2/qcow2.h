@@ -118,9 +118,10 @@ struct refcounts {
 
 /* Clusters with a count of one that a context holds for its own use. */
 struct run {
+    spin_t lock;        /* a queue takes while its helper thread fills up */
     uint64_t next, end; /* host clusters */
-    uint32_t want;      /* clusters to ask for at the next refill */
     bool zero;          /* they read as zeroes */
+    uint32_t want;      /* clusters to ask for at the next refill; the refiller's */
 };
 
 /* A context's part of the driver. */
@@ -152,6 +153,7 @@ struct wait_queue {
     pthread_mutex_t lock;
     pthread_cond_t moved;
     atomic_uint sequence;
+    struct img_waiter *parked;
 };
 
 /* Host clusters that hold metadata (entry.c). */
@@ -227,7 +229,7 @@ static inline struct qcow2 *qcow2_of(const struct img *image) {
     return image->state;
 }
 static inline int would_block(struct img_plan *plan, enum need_kind kind, uint64_t index, uint64_t count) {
-    plan->need = (struct img_need){.kind = kind, .index = index, .count = count};
+    plan->need = (struct img_need){.kind = kind, .index = index, .count = count, .context = plan->context};
     return IMG_WOULD_BLOCK;
 }
 static inline uint64_t cluster_index(const struct qcow2 *q, uint64_t offset) {
@@ -328,6 +330,8 @@ struct img_reservation *resv_find(struct slice *s, uint32_t index);
 /* Makes the plan wait for the slice's reservations. Slice lock held. */
 int resv_wait(struct qcow2 *q, struct img_plan *plan, struct slice *s);
 void resv_sleep(struct qcow2 *q, uint64_t number, uint32_t ticket);
+/* The same without sleeping: the waiter is woken instead. False: it moved already. */
+bool resv_park(struct qcow2 *q, uint64_t number, uint32_t ticket, struct img_waiter *waiter);
 
 /* ---- table.c ---- */
 
@@ -367,10 +371,14 @@ int alloc_init(struct qcow2 *q, struct img_error *err);
 void alloc_destroy(struct qcow2 *q);
 struct q2_context *q2_context(struct img_context *c);
 /* Takes up to `count` clusters from a run, memory only. Returns how many; 0: refill. */
-uint64_t run_take(struct run *run, uint64_t count, uint64_t *first);
+uint64_t run_take(struct run *run, uint64_t count, uint64_t *first, bool *zero);
+/* Gives the cluster taken last back to its run. */
+void run_untake(struct run *run, uint64_t cluster);
 enum run_kind { RUN_DATA, RUN_META };
-/* Refills the context's run when it is empty. Blocks; no plan of the caller is open. */
-int alloc_refill(struct qcow2 *q, struct img_context *c, enum run_kind kind, uint64_t least, struct img_error *err);
+/* Refills the run (of `c`, or of a context for which `c` works) when it is empty. Blocks; the caller has no plan
+ * open. */
+int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum run_kind kind, uint64_t least,
+                 struct img_error *err);
 /* `count` contiguous fresh clusters with a count of one, for a table. Role held. */
 int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err);
 /* Makes the file long enough to hold clusters below `end`. */
@@ -385,6 +393,7 @@ int alloc_trim(struct qcow2 *q);
 /* ---- flush.c ---- */
 
 int qcow2_flush(struct img *image, struct img_error *err);
+bool qcow2_strained(struct img *image);
 void qcow2_relieve(struct img *image);
 /* One round; role held. */
 int round_run(struct qcow2 *q, struct img_error *err);
@@ -417,6 +426,7 @@ int l1_grow(struct qcow2 *q, uint64_t entries, struct img_error *err);
 /* ---- driver functions in files of their own ---- */
 
 int qcow2_ready(struct img *image, struct img_context *c, const struct img_need *need, struct img_error *err);
+enum img_park qcow2_park(struct img *image, const struct img_need *need, struct img_waiter *waiter);
 int qcow2_info(struct img *image, struct img_info *info, struct img_error *err);
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err);
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,

@@ -36,18 +36,18 @@ static int fault_error(struct qcow2 *q, struct img_plan *plan, uint64_t cluster,
 static int read_step(struct qcow2 *q, struct img_plan *plan, uint64_t offset, uint64_t end, struct img_step *step,
                      struct img_error *err) {
     uint64_t cluster = cluster_index(q, offset), from = in_cluster(q, offset);
-    struct l2_entry e = {0, 0};
-    bool suspect = false;
+    struct l2_entry e;
+    bool suspect;
 
     *step = (struct img_step){.guest = offset};
-    if (!(l1_entry(q, l1_index(q, cluster)) & QCOW2_OFFSET_MASK)) {
+    if (!l2_peek(q, cluster, &e, &suspect)) { /* first: a slice in memory has a table, and needs no look at L1 */
+        if (l1_entry(q, l1_index(q, cluster)) & QCOW2_OFFSET_MASK)
+            return would_block(plan, NEED_SLICE, slice_number(q, cluster), 0);
         uint64_t table_end = (l1_index(q, cluster) + 1) << (q->l2_bits + q->cluster_bits);
         step->kind = reads_zero_below(q, offset) ? IMG_STEP_ZERO : IMG_STEP_BELOW;
         step->length = (table_end < end ? table_end : end) - offset;
         return 0;
     }
-    if (!l2_peek(q, cluster, &e, &suspect))
-        return would_block(plan, NEED_SLICE, slice_number(q, cluster), 0);
     const char *fault = suspect ? entry_fault(q, e, cluster) : NULL;
     if (fault)
         return fault_error(q, plan, cluster, e, fault, err);
@@ -90,20 +90,22 @@ static int resolve_read(struct qcow2 *q, struct img_plan *plan, struct img_error
     plan->action = IMG_MOVE_STEPS;
     plan->nsteps = 0;
     while (offset < end) {
-        struct img_step step;
-        int r = read_step(q, plan, offset, end, &step, err);
+        struct img_step spare, *step = plan->nsteps < IMG_PLAN_STEPS ? &plan->steps[plan->nsteps] : &spare;
+        int r = read_step(q, plan, offset, end, step, err);
         if (r && offset > plan->offset)
             break; /* the front is good; the rest comes with the next plan */
         if (r)
             return r;
         struct img_step *last = plan->nsteps ? &plan->steps[plan->nsteps - 1] : NULL;
-        if (last && merges(last, &step))
-            last->length += step.length;
-        else if (plan->nsteps < IMG_PLAN_STEPS)
-            plan->steps[plan->nsteps++] = step;
-        else
+        offset += step->length;
+        if (last && merges(last, step)) {
+            last->length += step->length;
+        } else if (step == &spare) {
+            offset -= step->length;
             break;
-        offset += step.length;
+        } else {
+            plan->nsteps++;
+        }
     }
     plan->length = offset - plan->offset;
     return 0;

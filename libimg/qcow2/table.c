@@ -55,15 +55,14 @@ static int give_birth(struct qcow2 *q, struct img_context *c, uint64_t index, st
     struct freed *freed = freed_new(1);
     if (!freed)
         return img_fail(err, -ENOMEM, "no memory for an L2 table");
-    bool zero = run->zero;
-    if (!run_take(run, 1, &cluster)) {
+    bool zero;
+    if (!run_take(run, 1, &cluster, &zero)) {
         free(freed);
         return IMG_WOULD_BLOCK;
     }
     int r = write_start(q, old, cluster << q->cluster_bits, zero, err);
-    if (r < 0) { /* the cluster stays with the run; it may hold anything now */
-        run->next = cluster;
-        run->zero = false;
+    if (r < 0) {
+        run_untake(run, cluster);
         free(freed);
         return r;
     }
@@ -95,5 +94,5 @@ int table_make_private(struct qcow2 *q, struct img_context *c, uint64_t index, s
     int r = give_birth(q, c, index, err);
     pthread_mutex_unlock(&q->birth[index % BIRTH_LOCKS]);
     plan_close(epochs, &plan);
-    return r == IMG_WOULD_BLOCK ? alloc_refill(q, c, RUN_META, 1, err) : r;
+    return r == IMG_WOULD_BLOCK ? alloc_refill(q, c, &q2_context(c)->meta, RUN_META, 1, err) : r;
 }

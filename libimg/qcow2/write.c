@@ -62,11 +62,25 @@ void resv_sleep(struct qcow2 *q, uint64_t number, uint32_t ticket) {
         pthread_cond_wait(&w->moved, &w->lock);
 }
 
-static void wake(struct qcow2 *q, uint64_t number) {
+bool resv_park(struct qcow2 *q, uint64_t number, uint32_t ticket, struct img_waiter *waiter) {
     struct wait_queue *w = &q->wait[number % WAIT_QUEUES];
     SCOPED_MUTEX(&w->lock);
+    if (atomic_load(&w->sequence) != ticket)
+        return false;
+    waiter->next = w->parked;
+    w->parked = waiter;
+    return true;
+}
+
+static void wake(struct qcow2 *q, uint64_t number) {
+    struct wait_queue *w = &q->wait[number % WAIT_QUEUES];
+    pthread_mutex_lock(&w->lock);
     atomic_fetch_add(&w->sequence, 1);
+    struct img_waiter *parked = w->parked;
+    w->parked = NULL;
     pthread_cond_broadcast(&w->moved);
+    pthread_mutex_unlock(&w->lock);
+    waiters_wake(parked);
 }
 
 /* ---- how one cluster is written ---- */
@@ -197,9 +211,7 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
     if (in_place) {
         host = cluster_index(q, entry_host(first));
     } else if (!q->external) {
-        struct run *run = &q2_context(plan->context)->data;
-        zero = run->zero;
-        n = run_take(run, n, &host);
+        n = run_take(&q2_context(plan->context)->data, n, &host, &zero);
         if (!n)
             return would_block(plan, NEED_RUN, 0, most);
     }
@@ -284,13 +296,15 @@ int resolve_allocating(struct qcow2 *q, struct img_plan *plan, struct img_error 
     if (losing && !(plan->freed = freed_new(losing)))
         return img_fail(err, -ENOMEM, "no memory for a write of %u clusters", losing);
     struct slice *s = NULL;
+    bool hooked = false;
     int r = lock_private_slice(q, plan, &s, err);
     if (r == 0) {
         struct img_reservation *holder = resv_find(s, index);
         r = holder ? join_or_wait(q, plan, s, holder, index) : reserve(q, plan, s, index, most);
+        hooked = plan->resv.hooked; /* once it is unlocked, who shares the cluster may link it at any moment */
         l2_unlock(s);
     }
-    if (r || !plan->resv.hooked) {
+    if (r || !hooked) {
         free(plan->freed);
         plan->freed = NULL;
         return r;
@@ -323,7 +337,8 @@ static void give_back(struct qcow2 *q, uint64_t cluster, uint64_t count) {
 static bool extend_bytes(struct qcow2 *q, struct q2_context *c, uint32_t stored) {
     while (c->byte_end - c->byte_next < stored) {
         uint64_t cluster;
-        if (!run_take(&c->data, 1, &cluster))
+        bool zero;
+        if (!run_take(&c->data, 1, &cluster, &zero))
             return false;
         if (cluster << q->cluster_bits != c->byte_end) {
             /* the run held one count for the cluster it leaves half used */

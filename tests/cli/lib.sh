@@ -19,8 +19,10 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/img-cli.XXXXXX") || exit 1
 chmod 755 "$work"
 holder=
 device= # a loop device to be given back
+mounted= # a file system to be unmounted
 at_exit() {
     [ -z "$device" ] || losetup -d "$device"
+    [ -z "$mounted" ] || umount -l "$mounted"
     [ -z "$holder" ] || kill "$holder" 2>/dev/null
     cd / && rm -rf "$work"
 }

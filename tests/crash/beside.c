@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "debug.h"
+#include "who.h"
 
 enum { ACTS = 4, THREADS = 256, PATIENCE_MS = 60, LONG_MS = 10000 };
 
@@ -33,8 +34,6 @@ struct beside {
     bool held, released;
 };
 
-static _Thread_local struct helper *self; /* NULL: not one of ours */
-
 static struct timespec deadline(unsigned ms) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -56,8 +55,9 @@ static bool wait_for(struct beside *b, const bool *flag, const bool *or_flag, un
 static void *helper_main(void *opaque) {
     struct helper *h = opaque;
     struct beside *b = h->world->beside;
-    self = h;
+    who.helper = h;
     h->act(h->world, h->turn);
+    guest_leave(h->world);
     pthread_mutex_lock(&b->lock);
     h->done = true;
     pthread_cond_broadcast(&b->changed);
@@ -83,19 +83,19 @@ static struct helper *helper_start(struct world *w, beside_function act, unsigne
 static bool meets(const struct moment *m, const struct record *r, enum record_stage stage, const char *pause) {
     if (!r || m->pause)
         return pause && m->pause && strcmp(pause, m->pause) == 0;
-    return m->kind == r->kind && m->stage == stage && (m->by == BY_FLUSH) == guest_is_flushing();
+    return m->kind == r->kind && m->stage == stage && (m->by == BY_FLUSH) == who.flushing;
 }
 
 static void moment_comes(struct world *w, const struct record *r, enum record_stage stage, const char *pause) {
     struct beside *b = w->beside;
     pthread_mutex_lock(&b->lock);
-    if (self && self == b->holds && !b->held && meets(&b->hold_moment, r, stage, pause)) {
+    if (who.helper && who.helper == b->holds && !b->held && meets(&b->hold_moment, r, stage, pause)) {
         b->held = true;
         pthread_cond_broadcast(&b->changed);
         if (!wait_for(b, &b->released, NULL, LONG_MS))
             DIE("nobody released a held thread");
     }
-    for (unsigned i = 0; i < b->nacts && !self; i++) {
+    for (unsigned i = 0; i < b->nacts && !who.helper; i++) {
         if (!meets(&b->acts[i].moment, r, stage, pause) || b->acts[i].turn == b->acts[i].times)
             continue;
         struct helper *h = helper_start(w, b->acts[i].act, b->acts[i].turn++, false);
@@ -128,6 +128,10 @@ static struct beside *begin(struct world *w) {
 #endif
     }
     return w->beside;
+}
+
+void beside_begin(struct world *w) {
+    (void)begin(w);
 }
 
 void beside_act(struct world *w, struct moment moment, unsigned times, beside_function act) {

@@ -31,6 +31,9 @@ static inline struct moment pause_moment(const char *pause) {
 
 typedef void (*beside_function)(struct world *w, unsigned turn);
 
+/* The functions below do it by themselves; only where requests of a queue are under way by then it comes first. */
+void beside_begin(struct world *w);
+
 /* Whenever another thread than those started here meets the moment, a new thread runs act(turn); for the first `times`.
  * Several may be set. */
 void beside_act(struct world *w, struct moment moment, unsigned times, beside_function act);

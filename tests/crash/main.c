@@ -8,7 +8,9 @@
  *
  * Each scenario changes an image on a storage that records everything (recorder.h). Then the states that a power cut
  * could have left are built (replayer.h) and judged (judge.h): the image must open, be free of corruption, hold what
- * was flushed (model.h), and take further writes. --sample judges a part of the states of each scenario, --all every
+ * was flushed (model.h), and take further writes. A scenario runs by the ordinary calls, and as NAME/ring or
+ * NAME/threads through queues with io_uring or without; without a name it runs by calls and by one of the two, those
+ * about queues by both of them. --sample judges a part of the states of each scenario, --all every
  * one, each by qemu-img too. Every scenario runs in a process of its own, so that an engine that crashes or hangs fails
  * that one. Output is TAP, a line for each scenario.
  */
@@ -30,11 +32,14 @@ enum { SAMPLE = 40 };
 #else
 enum { SAMPLE = 120 };
 #endif
+/* Most of what a queue does to a scenario shows in any state. */
+enum { QUEUE_SAMPLE_DIVISOR = 4 };
 
 enum { STOP = 25, JOBS_MAX = 16, SECONDS_SAMPLE = 900, SECONDS_ALL = 7200 };
 
 struct job {
     const struct scenario *scenario;
+    enum executor executor;
     unsigned number;
     pid_t pid; /* 0: not started; -1: ended */
     int status;
@@ -53,22 +58,29 @@ struct program {
     unsigned bad;
 };
 
-static bool is_wanted(const struct program *p, const struct scenario *s) {
+static bool is_wanted(const struct program *p, const struct scenario *s, enum executor executor, unsigned number) {
+    char name[128];
+    run_name(s, executor, name, sizeof(name));
     for (unsigned i = 0; i < p->nnames; i++)
-        if (strcmp(p->names[i], s->name) == 0)
-            return true;
-    return p->nnames == 0;
+        if (strcmp(p->names[i], name) == 0)
+            return !s->queues || executor != VIA_CALLS;
+    if (p->nnames)
+        return false;
+    return s->queues ? executor != VIA_CALLS : executor == VIA_CALLS || executor == VIA_RING + number % 2;
 }
 
 static void collect(struct program *p) {
     const struct scenario *const tables[] = {scenarios_allocation, scenarios_metadata, scenarios_beside,
-                                             scenarios_failure};
+                                             scenarios_failure, scenarios_queue};
+    unsigned number = 0;
     for (unsigned t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
-        for (const struct scenario *s = tables[t]; s->name; s++) {
-            if (!is_wanted(p, s))
-                continue;
-            p->queue = xrealloc(p->queue, (p->count + 1) * sizeof(*p->queue));
-            p->queue[p->count++] = (struct job){.scenario = s};
+        for (const struct scenario *s = tables[t]; s->name; s++, number++) {
+            for (enum executor e = VIA_CALLS; e < EXECUTORS; e++) {
+                if (!is_wanted(p, s, e, number))
+                    continue;
+                p->queue = xrealloc(p->queue, (p->count + 1) * sizeof(*p->queue));
+                p->queue[p->count++] = (struct job){.scenario = s, .executor = e};
+            }
         }
     }
 }
@@ -91,7 +103,10 @@ static void job_start(struct program *p, struct job *j) {
         signal(SIGTERM, SIG_DFL);
         dup2(fileno(j->output), STDOUT_FILENO);
         alarm(p->options.all ? SECONDS_ALL : SECONDS_SAMPLE);
-        bool good = run_scenario(j->scenario, &p->options, j->folder);
+        struct run_options options = p->options;
+        if (j->executor != VIA_CALLS)
+            options.sample = options.sample / QUEUE_SAMPLE_DIVISOR + 1;
+        bool good = run_scenario(j->scenario, j->executor, &options, j->folder);
         fflush(stdout);
         _exit(good ? 0 : 1);
     }
@@ -105,7 +120,8 @@ static void job_clean(const struct job *j) {
 }
 
 static void job_print(struct program *p, struct job *j) {
-    char line[2048], verdict[256] = "no verdict";
+    char line[2048], name[128], verdict[256] = "no verdict";
+    run_name(j->scenario, j->executor, name, sizeof(name));
     bool good = WIFEXITED(j->status) && WEXITSTATUS(j->status) == 0;
     if (WIFSIGNALED(j->status))
         snprintf(verdict, sizeof(verdict), "killed by signal %d (%s)", WTERMSIG(j->status),
@@ -114,7 +130,7 @@ static void job_print(struct program *p, struct job *j) {
     while (fgets(line, sizeof(line), j->output))
         if (line[0] == '=')
             snprintf(verdict, sizeof(verdict), "%.*s", (int)strcspn(line + 2, "\n"), line + 2);
-    printf("%sok %u - %s: %s\n", good ? "" : "not ", j->number, j->scenario->name, verdict);
+    printf("%sok %u - %s: %s\n", good ? "" : "not ", j->number, name, verdict);
     rewind(j->output);
     while (!good && fgets(line, sizeof(line), j->output))
         if (line[0] != '=')
@@ -257,8 +273,11 @@ int main(int argc, char **argv) {
     parse(&p, argc, argv);
     collect(&p);
     if (p.list) {
-        for (unsigned i = 0; i < p.count; i++)
-            printf("%s\n", p.queue[i].scenario->name);
+        for (unsigned i = 0; i < p.count; i++) {
+            char name[128];
+            run_name(p.queue[i].scenario, p.queue[i].executor, name, sizeof(name));
+            puts(name);
+        }
         return 0;
     }
     if (p.count == 0) {

@@ -51,6 +51,7 @@ struct model {
     size_t bytes;
     struct size_value *sizes;
     unsigned nsizes;
+    bool write_through;
     uint64_t *marks;
     unsigned nmarks;
 };
@@ -63,6 +64,10 @@ struct model *model_new(struct log *clock, uint64_t size) {
     m->sizes[0] = (struct size_value){size, &m->origin};
     m->nsizes = 1;
     return m;
+}
+
+void model_write_through(struct model *m) {
+    m->write_through = true;
 }
 
 void model_free(struct model *m) {
@@ -202,7 +207,7 @@ void model_done(struct model *m, struct model_event *event, bool success) {
     pthread_mutex_lock(&m->lock);
     event->acked = log_tick(m->clock);
     event->failed = !success;
-    if (success && event->kind != EVENT_DATA) {
+    if (success && (event->kind != EVENT_DATA || m->write_through)) {
         m->marks = xrealloc(m->marks, (m->nmarks + 1) * sizeof(*m->marks));
         m->marks[m->nmarks++] = event->acked;
     }
@@ -224,7 +229,7 @@ void model_seal(struct model *m) {
         struct model_event *e = m->events[i];
         if (e->failed || e->acked == RECORD_NEVER)
             continue;
-        if (e->kind == EVENT_RESIZE)
+        if (e->kind == EVENT_RESIZE || m->write_through)
             e->durable = e->acked;
         for (unsigned k = 0; k < m->nevents; k++) {
             const struct model_event *f = m->events[k];

@@ -23,6 +23,8 @@ struct model_event;
 enum { MODEL_SECTOR = 512 };
 
 struct model *model_new(struct log *clock, uint64_t size);
+/* From now on what is acknowledged is durable. */
+void model_write_through(struct model *m);
 void model_free(struct model *m);
 /* Watches [offset, offset + length), sector aligned, apart from the other windows. It holds `original` (NULL: zeroes)
  * at the start, which is durable. */

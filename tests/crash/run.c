@@ -4,7 +4,10 @@
 
 #include <inttypes.h>
 
-#include "world.h"
+void run_name(const struct scenario *s, enum executor executor, char *name, size_t size) {
+    static const char *const ways[] = {"", "/ring", "/threads"};
+    snprintf(name, size, "%s%s", s->name, ways[executor]);
+}
 
 static void prepare(struct world *w) {
     char command[2048];
@@ -75,6 +78,8 @@ static void meet_image(struct world *w) {
     struct img *image = open_as_it_is(w, NULL);
     uint64_t size = img_size(image);
     w->model = model_new(w->log, size);
+    if (s->cache == IMG_CACHE_WRITETHROUGH || s->cache == IMG_CACHE_DIRECTSYNC)
+        model_write_through(w->model);
     watch(w, image, 0, s->watch ? s->watch : size);
     if (s->far)
         watch(w, image, s->far, s->far_length);
@@ -92,6 +97,7 @@ static void record(struct world *w) {
     world_open(w);
     s->run(w);
     if (s->ends_open) {
+        guest_leave(w);
         img_close(w->image, NULL);
     } else {
         struct model_event *last = model_flush(w->model);
@@ -111,7 +117,8 @@ static unsigned qemu_every(const struct run_options *o) {
 }
 
 static bool report(struct world *w, const struct run_options *o, const struct replay_result *r) {
-    const char *name = w->scenario->name;
+    char name[128];
+    run_name(w->scenario, w->executor, name, sizeof(name));
     bool enough = !o->all || r->states >= STATES_WANTED || o->state >= 0;
     if (r->failing) {
         printf("# state %u: %s\n# %s\n", r->first_failing, w->judge.why, r->first_choice);
@@ -124,8 +131,8 @@ static bool report(struct world *w, const struct run_options *o, const struct re
     return r->failing == 0 && enough && r->states > 0;
 }
 
-bool run_scenario(const struct scenario *s, const struct run_options *o, const char *folder) {
-    struct world w = {.scenario = s, .log = log_new(), .rng = {mix64(o->seed)}};
+bool run_scenario(const struct scenario *s, enum executor executor, const struct run_options *o, const char *folder) {
+    struct world w = {.scenario = s, .executor = executor, .log = log_new(), .rng = {mix64(o->seed)}};
     snprintf(w.folder, sizeof(w.folder), "%s", folder);
     w.judge = (struct judge){
         .log = w.log,

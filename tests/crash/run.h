@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "scenario.h"
+#include "world.h"
 
 enum { STATES_WANTED = 300 }; /* of each scenario, when all are judged */
 
@@ -21,8 +22,12 @@ struct run_options {
     const char *keep; /* save the failing states in this folder */
 };
 
+/* The scenario's name, with the executor behind it unless that is the ordinary calls: "NAME/ring". */
+void run_name(const struct scenario *s, enum executor executor, char *name, size_t size);
+
 /* Runs it in `folder`, which is empty and there. Prints diagnostics as TAP comments and at last "= N states, M
  * failing"; returns whether it passed. */
-bool run_scenario(const struct scenario *s, const struct run_options *options, const char *folder);
+bool run_scenario(const struct scenario *s, enum executor executor, const struct run_options *options,
+                  const char *folder);
 
 #endif

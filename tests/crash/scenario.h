@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "img.h"
+
 struct world;
 
 struct scenario {
@@ -23,9 +25,12 @@ struct scenario {
     bool without_zero;                 /* the storage cannot zero or punch */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
     uint64_t jitter;                   /* threads give way to each other inside the storage */
+    enum img_cache cache;              /* the write-through modes: what is acknowledged is durable */
+    bool queues;                       /* about queues: it makes no sense by ordinary calls */
 };
 
 /* The table; ends with a NULL name. Each part of it lives beside its run functions. */
-extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[];
+extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[],
+    scenarios_queue[];
 
 #endif

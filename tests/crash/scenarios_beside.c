@@ -20,6 +20,7 @@ static void *mixer_main(void *opaque) {
     struct mixer *m = opaque;
     struct rng rng = {m->seed};
     guest_mix(m->world, &rng, m->kinds, 16, 5, 0, img_size(m->world->image));
+    guest_leave(m->world);
     return NULL;
 }
 
@@ -188,7 +189,7 @@ static void act_read(struct world *w, unsigned turn) {
     uint8_t *now = xcalloc(1, model_bytes(w->model)), *found = xcalloc(1, length);
     struct img_error err = {0};
     model_newest(w->model, now);
-    if (img_pread(w->image, found, length, 0, &err))
+    if (guest_read(w, found, length, 0, &err))
         DIE("%s: a read fails: %s", w->scenario->name, err.text);
     for (uint64_t at = 0; at < length; at += MODEL_SECTOR)
         if (memcmp(found + at, now + at, MODEL_SECTOR) && !all_zero(found + at, MODEL_SECTOR))

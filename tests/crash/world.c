@@ -2,15 +2,11 @@
 /* world.c - the guest's operations, told to the model (world.h). */
 #include "world.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
 #include "scenario.h"
-
-static _Thread_local bool flushing;
-
-bool guest_is_flushing(void) {
-    return flushing;
-}
+#include "who.h"
 
 static void must(struct world *w, int rc, const char *what, uint64_t offset, const struct img_error *err) {
     if (rc)
@@ -21,6 +17,7 @@ void world_open(struct world *w) {
     const struct scenario *s = w->scenario;
     struct img_open_options options = {
         .flags = IMG_OPEN_WRITE,
+        .cache = s->cache,
         .format = "qcow2",
         .l2_cache = s->l2_cache ? s->l2_cache : JUDGE_CACHE,
         .refcount_cache = s->refcount_cache ? s->refcount_cache : JUDGE_CACHE,
@@ -33,6 +30,7 @@ void world_open(struct world *w) {
 void world_close(struct world *w) {
     struct img_error err = {0};
     struct bytes devices[LOG_DEVICES] = {{0}};
+    guest_leave(w);
     must(w, img_close(w->image, &err), "closing", 0, &err);
     w->image = NULL;
     for (unsigned d = 0; d < w->log->ndevices; d++)
@@ -46,7 +44,7 @@ void world_close(struct world *w) {
 
 static int fault(void *opaque, const struct record *record) {
     struct world *w = opaque;
-    if (!w->fault.error || record->kind != w->fault.kind || w->fault.by_flush != flushing || w->fault.after-- > 0)
+    if (!w->fault.error || record->kind != w->fault.kind || w->fault.by_flush != who.flushing || w->fault.after-- > 0)
         return 0;
     int error = w->fault.error;
     w->fault.error = 0;
@@ -62,10 +60,63 @@ void world_fail(struct world *w, enum record_kind kind, bool by_flush, unsigned 
     w->fault.error = error;
 }
 
+/* ---- one request, by calls or through a queue --------------------------------------------------------- */
+
+static _Thread_local struct img_queue *mine; /* this thread's */
+
+struct img_queue *guest_queue(struct world *w, unsigned depth) {
+    struct img_error err = {0};
+    struct img_queue *queue;
+    struct img_queue_options options = {.depth = depth, .flags = w->executor == VIA_THREADS ? IMG_QUEUE_THREADS : 0};
+    must(w, img_queue_create(w->image, &options, &queue, &err), "a queue", 0, &err);
+    if (img_queue_has_ring(queue) != (w->executor == VIA_RING))
+        DIE("%s: there is no io_uring", w->scenario->name);
+    return queue;
+}
+
+void guest_leave(struct world *w) {
+    (void)w;
+    img_queue_destroy(mine);
+    mine = NULL;
+}
+
+static int perform_queued(struct world *w, const struct img_io *io, struct img_error *err) {
+    struct img_completion c;
+    if (!mine)
+        mine = guest_queue(w, 2);
+    if (img_queue_submit(mine, io, 1) != 1)
+        DIE("%s: an idle queue takes no request", w->scenario->name);
+    while (img_queue_reap(mine, &c, 1) == 0)
+        if (img_queue_wait(mine, -1))
+            DIE("%s: waiting fails", w->scenario->name);
+    if (c.cookie != io->cookie)
+        DIE("%s: somebody else's request is complete", w->scenario->name);
+    if (c.result < 0)
+        *err = *img_queue_error(mine);
+    return c.result;
+}
+
+static int perform(struct world *w, const struct img_io *io, struct img_error *err) {
+    if (w->executor != VIA_CALLS)
+        return perform_queued(w, io, err);
+    switch (io->op) {
+    case IMG_IO_READ:
+        return img_preadv(w->image, io->iov, io->niov, io->offset, err);
+    case IMG_IO_WRITE:
+        return img_pwritev(w->image, io->iov, io->niov, io->offset, err);
+    case IMG_IO_ZERO:
+        return img_write_zeroes(w->image, io->offset, io->length, io->flags, err);
+    case IMG_IO_DISCARD:
+        return img_discard(w->image, io->offset, io->length, err);
+    case IMG_IO_FLUSH:
+        return img_flush(w->image, err);
+    }
+    return -EINVAL;
+}
+
 /* ---- operations ----------------------------------------------------------------------------------- */
 
-/* Bytes that no other write of the scenario has, none of them zero. */
-static uint8_t *fresh_bytes(struct world *w, uint64_t length) {
+uint8_t *guest_fresh_bytes(struct world *w, uint64_t length) {
     uint64_t stamp = ++w->stamp;
     uint8_t *data = xcalloc(1, length);
     for (uint64_t i = 0; i < length; i++)
@@ -73,23 +124,24 @@ static uint8_t *fresh_bytes(struct world *w, uint64_t length) {
     return data;
 }
 
-int guest_write_may_fail(struct world *w, uint64_t offset, uint64_t length) {
-    struct img_error err = {0};
-    uint8_t *data = fresh_bytes(w, length);
+static int write_fresh(struct world *w, uint64_t offset, uint64_t length, struct img_error *err) {
+    uint8_t *data = guest_fresh_bytes(w, length);
+    struct iovec iov = {data, length};
     struct model_event *event = model_write(w->model, offset, length, data);
-    int rc = img_pwrite(w->image, data, length, offset, &err);
+    int rc = perform(w, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = offset}, err);
     model_done(w->model, event, rc == 0);
     free(data);
     return rc;
 }
 
+int guest_write_may_fail(struct world *w, uint64_t offset, uint64_t length) {
+    struct img_error err = {0};
+    return write_fresh(w, offset, length, &err);
+}
+
 void guest_write(struct world *w, uint64_t offset, uint64_t length) {
     struct img_error err = {0};
-    uint8_t *data = fresh_bytes(w, length);
-    struct model_event *event = model_write(w->model, offset, length, data);
-    must(w, img_pwrite(w->image, data, length, offset, &err), "a write", offset, &err);
-    model_done(w->model, event, true);
-    free(data);
+    must(w, write_fresh(w, offset, length, &err), "a write", offset, &err);
 }
 
 void guest_write_compressed(struct world *w, uint64_t offset, uint64_t length) {
@@ -110,42 +162,55 @@ void guest_write_compressed(struct world *w, uint64_t offset, uint64_t length) {
 
 void guest_zero(struct world *w, uint64_t offset, uint64_t length, bool unmap) {
     struct img_error err = {0};
+    struct img_io io = {.op = IMG_IO_ZERO, .offset = offset, .length = length, .flags = unmap ? IMG_ZERO_MAY_UNMAP : 0};
     struct model_event *event = model_write(w->model, offset, length, NULL);
-    must(w, img_write_zeroes(w->image, offset, length, unmap ? IMG_ZERO_MAY_UNMAP : 0, &err), "zeroing", offset, &err);
+    must(w, perform(w, &io, &err), "zeroing", offset, &err);
     model_done(w->model, event, true);
+}
+
+void guest_discarded(struct world *w, uint64_t offset, uint64_t length, uint64_t *from, uint64_t *to) {
+    uint64_t cluster = img_cluster_size(w->image);
+    *from = (offset + cluster - 1) / cluster * cluster;
+    *to = offset + length;
+    if (*to != img_size(w->image)) /* the image's last cluster may be short */
+        *to = *to / cluster * cluster;
+    if (w->judge.no_discard || *to < *from)
+        *to = *from;
 }
 
 void guest_discard(struct world *w, uint64_t offset, uint64_t length) {
     struct img_error err = {0};
-    uint64_t cluster = img_cluster_size(w->image);
-    uint64_t from = (offset + cluster - 1) / cluster * cluster, to = offset + length;
-    if (to != img_size(w->image)) /* the image's last cluster may be short */
-        to = to / cluster * cluster;
+    uint64_t from, to;
     struct model_event *event = NULL;
-    if (from < to && !w->judge.no_discard)
+    guest_discarded(w, offset, length, &from, &to);
+    if (from < to)
         event = model_write(w->model, from, to - from, NULL);
-    must(w, img_discard(w->image, offset, length, &err), "a discard", offset, &err);
+    must(w, perform(w, &(struct img_io){.op = IMG_IO_DISCARD, .offset = offset, .length = length}, &err), "a discard",
+         offset, &err);
     if (event)
         model_done(w->model, event, true);
 }
 
-int guest_flush_may_fail(struct world *w) {
-    struct img_error err = {0};
+static int flush(struct world *w, struct img_error *err) {
     struct model_event *event = model_flush(w->model);
-    flushing = true;
-    int rc = img_flush(w->image, &err);
-    flushing = false;
+    int rc = perform(w, &(struct img_io){.op = IMG_IO_FLUSH}, err);
     model_done(w->model, event, rc == 0);
     return rc;
 }
 
+int guest_flush_may_fail(struct world *w) {
+    struct img_error err = {0};
+    return flush(w, &err);
+}
+
 void guest_flush(struct world *w) {
     struct img_error err = {0};
-    struct model_event *event = model_flush(w->model);
-    flushing = true;
-    must(w, img_flush(w->image, &err), "a flush", 0, &err);
-    flushing = false;
-    model_done(w->model, event, true);
+    must(w, flush(w, &err), "a flush", 0, &err);
+}
+
+int guest_read(struct world *w, void *buffer, uint64_t length, uint64_t offset, struct img_error *err) {
+    struct iovec iov = {buffer, length};
+    return perform(w, &(struct img_io){.op = IMG_IO_READ, .iov = &iov, .niov = 1, .offset = offset}, err);
 }
 
 void guest_resize(struct world *w, uint64_t size) {

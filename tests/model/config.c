@@ -96,10 +96,11 @@ static void draw_caches(struct config *c, struct rng *r) {
 }
 
 void config_make(struct config *c, uint64_t seed, unsigned ops) {
-    struct rng r = {mix64(seed ^ 0x6d6f64656cull)};
     struct layer *top = &c->layer[0];
     memset(c, 0, sizeof(*c));
-    c->seed = seed;
+    c->executor = (enum executor)(seed / EXECUTOR_SEEDS % EXECUTORS);
+    c->seed = seed %= EXECUTOR_SEEDS;
+    struct rng r = {mix64(seed ^ 0x6d6f64656cull)};
     c->ops = ops;
     c->mode = seed % 4 < 2 ? MODE_SINGLE : seed % 4 == 2 ? MODE_DISJOINT : MODE_OVERLAP;
     top->raw = seed % 17 == 16;
@@ -118,12 +119,17 @@ void config_make(struct config *c, uint64_t seed, unsigned ops) {
     c->max_size = top->size * 3 / 2;
 }
 
+uint64_t config_seed(const struct config *c) {
+    return c->seed + (uint64_t)c->executor * EXECUTOR_SEEDS;
+}
+
 void config_describe(const struct config *c, char *text, size_t size) {
     static const char *const modes[] = {"1 thread", "4 threads apart", "4 threads together"};
+    static const char *const executors[] = {"", " through queues", " through queues without io_uring"};
     static const char *const caches[] = {"writeback", "writethrough", "none", "directsync", "unsafe"};
     static const char *const preallocations[] = {"", ",metadata", ",falloc", ",full"};
-    size_t used = (size_t)snprintf(text, size, "seed %llu: %s, cache %s", (unsigned long long)c->seed, modes[c->mode],
-                                   caches[c->cache]);
+    size_t used = (size_t)snprintf(text, size, "seed %llu: %s%s, cache %s", (unsigned long long)config_seed(c),
+                                   modes[c->mode], executors[c->executor], caches[c->cache]);
     if (c->l2_cache && used < size)
         used += (size_t)snprintf(text + used, size - used, " l2 %uk", (unsigned)(c->l2_cache >> 10));
     if (c->nsnapshots && used < size)

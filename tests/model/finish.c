@@ -21,6 +21,7 @@ void own_check(struct run *run, bool live) {
     struct img_check_result result = {0};
     unsigned count = 0;
     struct img_check_options options = {.report = print_finding, .opaque = &count};
+    flow_collect(run);
     int rc = img_check(run->image, &options, &result, &err);
     if (rc == -ENOTSUP && run->config.layer[0].raw)
         return;

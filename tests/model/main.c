@@ -3,7 +3,8 @@
  *
  *   model_test [--sample | --all | --seed N] [--from N] [--count N] [--ops N] [--jobs N] [--keep]
  *
- * --sample: a spread over the matrix in about a minute. --all: every seed. --seed N: one, told operation by operation.
+ * --sample: a spread over the matrix in about a minute, a part of it through queues as well. --all: every seed, by each
+ * executor. --seed N: one, told operation by operation; N says which executor, too (model.h).
  */
 #include "model.h"
 
@@ -143,7 +144,21 @@ static void job_wait(struct job *jobs, unsigned njobs, unsigned ops) {
             job_end(&jobs[i], status, ops);
 }
 
-static void run_all(uint64_t from, uint64_t count, uint64_t step, unsigned ops, unsigned njobs) {
+struct seeds {
+    uint64_t from, count, step;
+    uint64_t queued; /* so many more: of the same configurations, through queues with and without io_uring */
+};
+
+static uint64_t seed_number(const struct seeds *s, uint64_t i) {
+    if (i < s->count)
+        return s->from + i * s->step;
+    uint64_t k = i - s->count, configuration = s->queued > s->count ? k % s->count : k * s->count / s->queued;
+    uint64_t executor = s->queued > s->count ? VIA_RING + k / s->count : VIA_RING + k % 2;
+    return s->from + configuration * s->step + executor * EXECUTOR_SEEDS;
+}
+
+static void run_all(const struct seeds *s, unsigned ops, unsigned njobs) {
+    uint64_t count = s->count + s->queued;
     struct job jobs[MOST_JOBS] = {0};
     unsigned running = 0;
     struct sigaction stop = {.sa_handler = on_stop}; /* without SA_RESTART: wait comes back */
@@ -158,7 +173,7 @@ static void run_all(uint64_t from, uint64_t count, uint64_t step, unsigned ops, 
         }
         while (jobs[slot].pid)
             slot++;
-        job_start(&jobs[slot], from + i * step, ops);
+        job_start(&jobs[slot], seed_number(s, i), ops);
         running++;
     }
     for (; running; running--)
@@ -179,17 +194,17 @@ int main(int argc, char **argv) {
         {NULL, 0, NULL, 0},
     };
     /* 37 is prime to 13, 7, 4 and 17: a few seeds spread like many */
-    uint64_t from = 1, count = SAMPLE_SEEDS, step = 37;
+    struct seeds s = {.from = 1, .count = SAMPLE_SEEDS, .step = 37, .queued = SAMPLE_SEEDS * 2 / 5};
     unsigned ops = SAMPLE_OPS, njobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'a')
-            count = ALL_SEEDS, step = 1, ops = ALL_OPS;
+            s = (struct seeds){1, ALL_SEEDS, 1, ALL_SEEDS * (EXECUTORS - 1)}, ops = ALL_OPS;
         else if (c == 'n')
-            from = strtoull(optarg, NULL, 0), count = 1, step = 1, ops = ALL_OPS, verbose = keep = true;
+            s = (struct seeds){strtoull(optarg, NULL, 0), 1, 1, 0}, ops = ALL_OPS, verbose = keep = true;
         else if (c == 'f')
-            from = strtoull(optarg, NULL, 0), step = 1;
+            s.from = strtoull(optarg, NULL, 0), s.step = 1, s.queued = 0;
         else if (c == 'c')
-            count = strtoull(optarg, NULL, 0), step = 1;
+            s.count = strtoull(optarg, NULL, 0), s.step = 1, s.queued = 0;
         else if (c == 'o')
             ops = (unsigned)strtoul(optarg, NULL, 0);
         else if (c == 'j')
@@ -201,6 +216,6 @@ int main(int argc, char **argv) {
     }
     if (njobs < 1 || njobs > MOST_JOBS)
         njobs = 2;
-    run_all(from, count, step, ops, njobs);
+    run_all(&s, ops, njobs);
     return failed ? 1 : 0;
 }

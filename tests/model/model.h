@@ -3,8 +3,9 @@
  *
  * One seed is one configuration out of the matrix of formats (config.c), one chain of start images that qemu-img and
  * qemu-io made (start.c), a stream of operations (ops.c by one thread, threads.c by four) and a last judgement
- * (finish.c). The model is a byte array (shadow.c): what the guest must read. Every seed runs in a process of its own,
- * inside a folder of its own, so a crash or a hang costs one line of TAP and nothing else (main.c).
+ * (finish.c). The operations are ordinary calls or requests of a queue (flow.c). The model is a byte array (shadow.c):
+ * what the guest must read. Every seed runs in a process of its own, inside a folder of its own, so a crash or a hang
+ * costs one line of TAP and nothing else (main.c).
  *
  * What must always hold: the first mismatch ends the seed (model_fail does not return), and everything random comes
  * from the seed, so one thread's run can be repeated exactly.
@@ -43,6 +44,10 @@ enum mode {
     MODE_OVERLAP,  /* four threads on the same few clusters */
 };
 
+/* SEED + n * EXECUTOR_SEEDS is the configuration and the operations of SEED, by executor n. */
+enum executor { VIA_CALLS, VIA_RING, VIA_THREADS, EXECUTORS };
+#define EXECUTOR_SEEDS 10000u
+
 struct layer {
     bool raw;
     unsigned version, cluster_bits, refcount_bits;
@@ -58,6 +63,7 @@ struct config {
     uint64_t seed;
     unsigned ops;
     enum mode mode;
+    enum executor executor;
     unsigned nlayers;
     struct layer layer[MAX_LAYERS]; /* 0: the top one */
     unsigned nsnapshots;
@@ -68,6 +74,8 @@ struct config {
     bool on_disk;      /* in a folder whose file system has real O_DIRECT */
 };
 
+/* The number that says all of it. */
+uint64_t config_seed(const struct config *c);
 void config_make(struct config *c, uint64_t seed, unsigned ops);
 /* One line for people. */
 void config_describe(const struct config *c, char *text, size_t size);
@@ -159,10 +167,14 @@ uint64_t lower_layers_hash(const struct run *run);
 void open_top(struct run *run, bool vary);
 void close_top(struct run *run);
 void single_thread(struct run *run);
+/* At once; op_read may be answered later. */
 void check_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length);
+void op_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length);
 void check_whole(struct run *run);
-/* A vectored write of a few pieces, or a plain one. */
+/* A vectored write of a few pieces, or a plain one. Takes over `bytes`. */
 void do_write(struct run *run, struct rng *rng, uint8_t *bytes, uint64_t offset, uint64_t length);
+/* ZERO or DISCARD. */
+void do_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t offset, uint64_t length);
 void settle(struct run *run, struct rng *rng, uint64_t offset, uint64_t length);
 void op_write(struct run *run, struct rng *rng, struct range r);
 void op_zero(struct run *run, struct rng *rng, struct range r);
@@ -180,6 +192,21 @@ struct range pick_clusters(const struct config *c, struct rng *rng, uint64_t sta
 /* threads.c */
 void disjoint_threads(struct run *run);
 void overlapping_threads(struct run *run);
+
+/* flow.c: through this thread's queue, which is made when it is first needed. */
+typedef void flow_read_end(struct run *run, void *opaque, const uint8_t *bytes, uint64_t offset, uint64_t length);
+static inline bool flow_is_used(const struct run *run) {
+    return run->config.executor != VIA_CALLS;
+}
+/* Waits for what is under way in [start, end); for everything. */
+void flow_apart(struct run *run, uint64_t start, uint64_t end);
+void flow_collect(struct run *run);
+void flow_close(struct run *run);
+/* READ or WRITE; takes over `iov` and `bytes`. `at_end`, if not NULL, is called when it is complete. */
+void flow_transfer(struct run *run, enum img_io_op op, struct iovec *iov, unsigned niov, uint8_t *bytes,
+                   uint64_t offset, uint64_t length, flow_read_end *at_end, void *opaque);
+/* ZERO, DISCARD or FLUSH. */
+void flow_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t offset, uint64_t length);
 
 /* finish.c */
 void finish(struct run *run);

@@ -56,6 +56,7 @@ void open_top(struct run *run, bool vary) {
 void close_top(struct run *run) {
     struct img_error err = {0};
     model_note("close");
+    flow_close(run);
     if (img_close(run->image, &err))
         model_fail("img_close: %s", err.text);
     run->image = NULL;
@@ -133,27 +134,43 @@ static unsigned split(struct rng *rng, struct iovec *iov, unsigned most, uint8_t
     return n;
 }
 
-void check_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) {
-    struct img_error err = {0};
+static void compare(struct run *run, void *opaque, const uint8_t *bytes, uint64_t offset, uint64_t length) {
     uint64_t where;
-    uint8_t *bytes = malloc(length + 1);
-    if (!bytes)
-        model_fail("out of memory");
-    memset(bytes, 0xa5, length);
-    if (rng_one_in(rng, 4)) {
-        struct iovec iov[64];
-        unsigned n = split(rng, iov, 2 + (unsigned)rng_below(rng, 62), bytes, length);
-        if (img_preadv(run->image, iov, (int)n, offset, &err))
-            model_fail("img_preadv at %llu: %s", (unsigned long long)offset, err.text);
-    } else if (img_pread(run->image, bytes, length, offset, &err)) {
-        model_fail("img_pread of %llu at %llu: %s", (unsigned long long)length, (unsigned long long)offset, err.text);
-    }
+    (void)opaque;
     if (!shadow_check(&run->shadow, bytes, offset, length, &where))
         model_fail("operation %llu: read of %llu at %llu gives 0x%02x at offset %llu (cluster %llu), not 0x%02x",
                    (unsigned long long)run->operations, (unsigned long long)length, (unsigned long long)offset,
                    bytes[where - offset], (unsigned long long)where,
                    (unsigned long long)(where / layer_cluster(&run->config.layer[0])), run->shadow.bytes[where]);
+}
+
+void op_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) {
+    struct img_error err = {0};
+    uint8_t *bytes = must_allocate(length + 1);
+    struct iovec *iov = must_allocate(64 * sizeof(*iov));
+    bool vectored = rng_one_in(rng, 4);
+    unsigned n = vectored ? split(rng, iov, 2 + (unsigned)rng_below(rng, 62), bytes, length) : 1;
+    if (!vectored)
+        iov[0] = (struct iovec){bytes, length};
+    memset(bytes, 0xa5, length);
+    if (flow_is_used(run)) {
+        flow_apart(run, offset, offset + length);
+        flow_transfer(run, IMG_IO_READ, iov, n, bytes, offset, length, compare, NULL);
+        return;
+    }
+    if (vectored ? img_preadv(run->image, iov, (int)n, offset, &err)
+                 : img_pread(run->image, bytes, length, offset, &err))
+        model_fail("%s of %llu at %llu: %s", vectored ? "img_preadv" : "img_pread", (unsigned long long)length,
+                   (unsigned long long)offset, err.text);
+    compare(run, NULL, bytes, offset, length);
+    free(iov);
     free(bytes);
+}
+
+void check_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) {
+    op_read(run, rng, offset, length);
+    if (flow_is_used(run))
+        flow_apart(run, offset, offset + length);
 }
 
 void check_whole(struct run *run) {
@@ -176,45 +193,60 @@ void settle(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) 
 /* ---- writes ------------------------------------------------------------------------------------ */
 
 void do_write(struct run *run, struct rng *rng, uint8_t *bytes, uint64_t offset, uint64_t length) {
+    static const unsigned counts[] = {2, 3, 8, 40, IOV_MAX};
     struct img_error err = {0};
-    if (rng_one_in(rng, 4)) {
-        static const unsigned counts[] = {2, 3, 8, 40, IOV_MAX};
-        struct iovec *iov = must_allocate(IOV_MAX * sizeof(*iov));
-        unsigned n = split(rng, iov, counts[rng_below(rng, 5)], bytes, length);
-        if (img_pwritev(run->image, iov, (int)n, offset, &err))
-            model_fail("img_pwritev at %llu: %s", (unsigned long long)offset, err.text);
-        free(iov);
-    } else if (img_pwrite(run->image, bytes, length, offset, &err)) {
-        model_fail("img_pwrite of %llu at %llu: %s", (unsigned long long)length, (unsigned long long)offset, err.text);
+    bool vectored = rng_one_in(rng, 4);
+    struct iovec *iov = must_allocate((vectored ? IOV_MAX : 1) * sizeof(*iov));
+    unsigned n = vectored ? split(rng, iov, counts[rng_below(rng, 5)], bytes, length) : 1;
+    if (!vectored)
+        iov[0] = (struct iovec){bytes, length};
+    if (flow_is_used(run)) {
+        flow_transfer(run, IMG_IO_WRITE, iov, n, bytes, offset, length, NULL, NULL);
+        return;
     }
+    if (vectored ? img_pwritev(run->image, iov, (int)n, offset, &err)
+                 : img_pwrite(run->image, bytes, length, offset, &err))
+        model_fail("%s of %llu at %llu: %s", vectored ? "img_pwritev" : "img_pwrite", (unsigned long long)length,
+                   (unsigned long long)offset, err.text);
+    free(iov);
+    free(bytes);
+}
+
+/* Nothing of this thread touches the range, and what it holds is known. */
+static void prepare(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) {
+    flow_apart(run, offset, offset + length);
+    settle(run, rng, offset, length);
 }
 
 void op_write(struct run *run, struct rng *rng, struct range r) {
     uint64_t length = r.end - r.start;
     uint8_t *bytes = must_allocate(length);
     fill_random(rng, bytes, length);
-    settle(run, rng, r.start, length);
-    do_write(run, rng, bytes, r.start, length);
+    prepare(run, rng, r.start, length);
     shadow_write(&run->shadow, bytes, r.start, length);
-    free(bytes);
+    do_write(run, rng, bytes, r.start, length);
+}
+
+void do_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t offset, uint64_t length) {
+    struct img_error err = {0};
+    if (flow_is_used(run))
+        flow_clear(run, op, flags, offset, length);
+    else if (op == IMG_IO_ZERO ? img_write_zeroes(run->image, offset, length, flags, &err)
+                               : img_discard(run->image, offset, length, &err))
+        model_fail("%s of %llu at %llu: %s", op == IMG_IO_ZERO ? "img_write_zeroes" : "img_discard",
+                   (unsigned long long)length, (unsigned long long)offset, err.text);
 }
 
 void op_zero(struct run *run, struct rng *rng, struct range r) {
-    struct img_error err = {0};
     uint32_t flags = rng_one_in(rng, 2) ? IMG_ZERO_MAY_UNMAP : 0;
-    settle(run, rng, r.start, r.end - r.start);
-    if (img_write_zeroes(run->image, r.start, r.end - r.start, flags, &err))
-        model_fail("img_write_zeroes of %llu at %llu: %s", (unsigned long long)(r.end - r.start),
-                   (unsigned long long)r.start, err.text);
+    prepare(run, rng, r.start, r.end - r.start);
+    do_clear(run, IMG_IO_ZERO, flags, r.start, r.end - r.start);
     shadow_zero(&run->shadow, r.start, r.end - r.start);
 }
 
 void op_discard(struct run *run, struct rng *rng, struct range r) {
-    struct img_error err = {0};
-    settle(run, rng, r.start, r.end - r.start);
-    if (img_discard(run->image, r.start, r.end - r.start, &err))
-        model_fail("img_discard of %llu at %llu: %s", (unsigned long long)(r.end - r.start),
-                   (unsigned long long)r.start, err.text);
+    prepare(run, rng, r.start, r.end - r.start);
+    do_clear(run, IMG_IO_DISCARD, 0, r.start, r.end - r.start);
     shadow_discard(&run->shadow, &run->config, r.start, r.end - r.start);
 }
 
@@ -224,6 +256,7 @@ void op_compressed(struct run *run, struct rng *rng, uint64_t start, uint64_t en
     uint64_t length = r.end - r.start;
     if (length == 0)
         return;
+    flow_collect(run);
     model_note("%llu: compressed %llu+%llu", (unsigned long long)run->operations, (unsigned long long)r.start,
                (unsigned long long)length);
     uint8_t *bytes = must_allocate(length);
@@ -264,12 +297,14 @@ void op_map(struct run *run, struct rng *rng, uint64_t start, uint64_t end, bool
     struct range r = pick_range(&run->config, rng, start, end, rng_one_in(rng, 2) ? 1 : SECTOR);
     if (rng_one_in(rng, 2))
         r.end = end;
+    flow_collect(run);
     if (img_map(run->image, r.start, r.end - r.start, false, &e, &err))
         model_fail("img_map at %llu: %s", (unsigned long long)r.start, err.text);
     if (e.start != r.start || e.length == 0 || e.length > r.end - r.start)
         model_fail("img_map of %llu+%llu gives %llu+%llu", (unsigned long long)r.start,
                    (unsigned long long)(r.end - r.start), (unsigned long long)e.start, (unsigned long long)e.length);
     settle(run, rng, e.start, e.length);
+    flow_collect(run);
     if ((e.flags & IMG_EXTENT_ZERO || !(e.flags & IMG_EXTENT_PRESENT)) &&
         !img_is_zero(run->shadow.bytes + e.start, e.length))
         model_fail("img_map says that %llu+%llu reads as zeroes", (unsigned long long)e.start,
@@ -285,6 +320,7 @@ static void op_resize(struct run *run) {
     struct img_error err = {0};
     const struct config *c = &run->config;
     uint64_t size = run->shadow.size;
+    flow_collect(run);
     bool shrink = rng_one_in(&run->rng, 2);
     if (shrink)
         size -= rng_below(&run->rng, size / 4);
@@ -325,7 +361,9 @@ static void op_reopen(struct run *run) {
 
 void op_flush(struct run *run) {
     struct img_error err = {0};
-    if (img_flush(run->image, &err))
+    if (flow_is_used(run))
+        flow_clear(run, IMG_IO_FLUSH, 0, 0, 0);
+    else if (img_flush(run->image, &err))
         model_fail("img_flush: %s", err.text);
 }
 
@@ -350,7 +388,7 @@ static void one_operation(struct run *run) {
         model_note("%llu: %s %llu+%llu", (unsigned long long)run->operations, names[what], (unsigned long long)r.start,
                    (unsigned long long)(r.end - r.start));
         if (what == 0)
-            check_read(run, rng, r.start, r.end - r.start);
+            op_read(run, rng, r.start, r.end - r.start);
         else
             (what == 1 ? op_write : what == 2 ? op_zero : op_discard)(run, rng, r);
     } else if (dice < 860) {

@@ -31,6 +31,7 @@ static void whole_image_operation(struct apart *t) {
     struct img_error err = {0};
     struct run *run = t->run;
     uint64_t most = run->config.max_size;
+    flow_collect(run); /* the image as a whole waits for them */
     switch (rng_below(&t->rng, 3)) {
     case 0:
         if (img_drain(run->image, &err))
@@ -67,7 +68,7 @@ static void *apart_thread(void *opaque) {
                                : "neither read nor write",
                    (unsigned long long)r.start, (unsigned long long)(r.end - r.start));
         if (dice < 25)
-            check_read(run, &t->rng, r.start, r.end - r.start);
+            op_read(run, &t->rng, r.start, r.end - r.start);
         else if (dice < 62)
             op_write(run, &t->rng, r);
         else if (dice < 71)
@@ -83,6 +84,7 @@ static void *apart_thread(void *opaque) {
         else
             whole_image_operation(t);
     }
+    flow_close(run);
     return NULL;
 }
 
@@ -179,7 +181,8 @@ static void collect(const struct run *run, const struct together *all, uint64_t 
                 candidates_add(c, &all[t].ops[i], sector);
             if (what == CERTAIN && !running) {
                 overwritten = true;
-                break;
+                if (!flow_is_used(run))
+                    break; /* what the thread did before is gone; requests of a queue have no order */
             }
         }
     }
@@ -247,13 +250,23 @@ static void judge(const struct run *run, const struct together *all, const uint8
     }
 }
 
+static void judge_read(struct run *run, void *opaque, const uint8_t *bytes, uint64_t offset, uint64_t length) {
+    judge(run, opaque, bytes, offset, length, true);
+}
+
 static void together_read(struct together *t, const struct op *op) {
     struct img_error err = {0};
     uint64_t length = op->r.end - op->r.start;
     uint8_t *bytes = must_allocate(length);
+    if (flow_is_used(t->run)) {
+        struct iovec *iov = must_allocate(sizeof(*iov));
+        *iov = (struct iovec){bytes, length};
+        flow_transfer(t->run, IMG_IO_READ, iov, 1, bytes, op->r.start, length, judge_read, (void *)t->all);
+        return;
+    }
     if (img_pread(t->run->image, bytes, length, op->r.start, &err))
         model_fail("img_pread beside writers: %s", err.text);
-    judge(t->run, t->all, bytes, op->r.start, length, true);
+    judge_read(t->run, (void *)t->all, bytes, op->r.start, length);
     free(bytes);
 }
 
@@ -263,29 +276,32 @@ static void together_write(struct together *t, const struct op *op) {
     uint8_t *bytes = must_allocate(length);
     for (uint64_t at = 0; at < length; at += SECTOR)
         fill_sector(bytes + at, op->id, (op->r.start + at) / SECTOR);
-    if (op->kind == WRITE)
+    if (op->kind == WRITE) {
         do_write(t->run, &t->rng, bytes, op->r.start, length);
-    else if (img_pwrite_compressed(t->run->image, bytes, length, op->r.start, &err))
+        return;
+    }
+    flow_collect(t->run); /* it may wait for them */
+    if (img_pwrite_compressed(t->run->image, bytes, length, op->r.start, &err))
         model_fail("img_pwrite_compressed beside writers: %s", err.text);
     free(bytes);
 }
 
 static void *together_thread(void *opaque) {
     struct together *t = opaque;
-    struct img_error err = {0};
     for (unsigned i = 0; i < ROUND_OPS; i++) {
         const struct op *op = &t->ops[i];
-        uint64_t length = op->r.end - op->r.start;
         if (op->kind == READ)
             together_read(t, op);
         else if (op->kind == WRITE || op->kind == COMPRESSED)
             together_write(t, op);
         else if (op->kind == FLUSH)
             op_flush(t->run);
-        else if (op->kind == ZERO ? img_write_zeroes(t->run->image, op->r.start, length, op->id % 2, &err)
-                                  : img_discard(t->run->image, op->r.start, length, &err))
-            model_fail("zeroing or discarding beside writers: %s", err.text);
+        else if (op->kind == ZERO)
+            do_clear(t->run, IMG_IO_ZERO, op->id % 2 ? IMG_ZERO_MAY_UNMAP : 0, op->r.start, op->r.end - op->r.start);
+        else
+            do_clear(t->run, IMG_IO_DISCARD, 0, op->r.start, op->r.end - op->r.start);
     }
+    flow_close(t->run);
     return NULL;
 }
 
