@@ -11,11 +11,12 @@ where we may (root), so each reads what it copies from the disk.
 """
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+from turns import turns
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = ['qemu-img', 'convert', '-W', '-m', '16']
@@ -50,17 +51,11 @@ def seconds(argv, target, prepare, cold):
     return took
 
 
-def turns(contestants, target, rounds, cold):
-    """{name: (argv, prepare)} -> {name: median}."""
-    times = {name: [] for name in contestants}
-    order = list(contestants)
-    for number in range(rounds + 1):
-        for name in order:
-            took = seconds(*[contestants[name][0], target, contestants[name][1], cold])
-            if number:  # the first round only warms up
-                times[name].append(took)
-        order.append(order.pop(0))
-    return {name: statistics.median(column) for name, column in times.items()}
+def race(contestants, target, rounds, cold):
+    """{name: (argv, prepare)} -> {name: median of the seconds}."""
+    medians = turns({name: lambda argv=argv, prepare=prepare: (seconds(argv, target, prepare, cold),)
+                     for name, (argv, prepare) in contestants.items()}, rounds)
+    return {name: median for name, (median,) in medians.items()}
 
 
 def nbd(way, source, target, size):
@@ -82,7 +77,7 @@ def one_way(img, way, source, raw, target, rounds, cold):
     tries = {mode: min(seconds(QEMU + ['-t', mode, '-T', mode] + formats + [source, target], target, None, cold)
                        for _ in range(2)) for mode in ('none', 'writeback')}
     mode = min(tries, key=tries.get)
-    medians = turns({
+    medians = race({
         'img': ([img, 'convert', '-t', mode] + formats + [source, target], None),
         'qemu-img': (QEMU + ['-t', mode, '-T', mode] + formats + [source, target], None),
         'nbdcopy': nbd(way, source, target, os.stat(raw).st_size),
@@ -146,7 +141,7 @@ def reflink_ways(img, rounds, mount):
     for way, path in (('raw -> qcow2', raw), ('qcow2 -> raw', source)):
         kinds = way.split(' -> ')
         formats = ['-f', kinds[0], '-O', kinds[1]]
-        medians = turns({
+        medians = race({
             'img': ([img, 'convert', '-t', 'writeback'] + formats + [path, target], None),
             'cp': (['sh', '-c', 'cp --reflink=always "$0" "$1" && sync "$1"', path, target], None),
         }, target, rounds, False)

@@ -10,9 +10,10 @@ import json
 import os
 import re
 import resource
-import statistics
 import subprocess
 import sys
+
+from turns import turns
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GIB = 1 << 30
@@ -72,27 +73,14 @@ class Queue:
         output(['qemu-img', 'create', '-q', '-f', 'qcow2', *options, path, str(size)])
         return path
 
-    def turns(self, contestants):
-        """Runs each (name -> function) once in every round, in turning order; medians of what they return, without the
-        first round, which warms up."""
-        results = {name: [] for name in contestants}
-        order = list(contestants)
-        for number in range(self.rounds + 1):
-            for name in order:
-                result = contestants[name]()
-                if number:
-                    results[name].append(result)
-            order.append(order.pop(0))
-        return {name: [statistics.median(column) for column in zip(*rows)] for name, rows in results.items()}
-
     # ---- A: beside fio, qemu-img bench and pread
 
     def against_fio(self, image, kind, name):
-        medians = self.turns({
+        medians = turns({
             'ours': lambda: self.ours('-n', kind, image),
             'fio': lambda: self.fio('rand' + kind),
             'fio, one core': lambda: self.fio('rand' + kind, one_core()),
-        })
+        }, self.rounds)
         self.ours(kind, image)  # once more, and what is on the disk is looked at
         ours = medians['ours'][0]
         for who in ('ours', 'fio', 'fio, one core'):
@@ -119,7 +107,7 @@ class Queue:
             fresh()
             return (self.qemu(image, 26801 * 65536),)
 
-        medians = self.turns({'clusters': clusters, 'blocks': blocks, 'qemu-img bench': theirs})
+        medians = turns({'clusters': clusters, 'blocks': blocks, 'qemu-img bench': theirs}, self.rounds)
         output(['qemu-img', 'check', '-q', image])
         os.unlink(image)
         every, some, peer = (medians[name][0] for name in ('clusters', 'blocks', 'qemu-img bench'))
@@ -130,10 +118,10 @@ class Queue:
         print(row % ('', 'qemu-img bench', peer, 'every request'), flush=True)
 
     def depth_one(self, image):
-        medians = self.turns({
+        medians = turns({
             'queue': lambda: self.ours('-n', '-d1', 'read', image),
             'pread': lambda: self.ours('-n', '-fnone', 'read', self.path('plain')),
-        })
+        }, self.rounds)
         queue, bare = medians['queue'][2], medians['pread'][2]
         print('%-28s %.0f ns, a bare pread %.0f ns: %.0f ns more' % ('read, depth 1', queue, bare, queue - bare),
               flush=True)
@@ -153,8 +141,8 @@ class Queue:
         large = self.create('large', size=8 << 40)
         layout = {'4 GiB': (small, '1'), '8 TiB': (large, '64')}
         self.ours('-p', '64', '-w', str(SIZE), 'write', large)
-        medians = self.turns({name: (lambda image=image, pieces=pieces: self.ours(
-            '-n', '-p', pieces, '-w', str(SIZE), 'read', image)) for name, (image, pieces) in layout.items()})
+        medians = turns({name: (lambda image=image, pieces=pieces: self.ours(
+            '-n', '-p', pieces, '-w', str(SIZE), 'read', image)) for name, (image, pieces) in layout.items()}, self.rounds)
         counts = {name: self.instructions(image, pieces) for name, (image, pieces) in layout.items()}
         for name in layout:
             print('%-28s %-15s %9.0f   %.0f ns, %.0f instructions of ours for each' % (

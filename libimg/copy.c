@@ -221,14 +221,11 @@ static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     return r < 0 ? r : moved;
 }
 
-/* Without a turn for it. */
 static bool next_unit(struct copy *c, struct unit *u, struct img_error *e) {
-    int r;
-    if (stopped(c) || copy_next_unit(c, u, &r, e))
-        return !stopped(c);
+    int r = stopped(c) ? 0 : copy_next_unit(c, u, e);
     if (r < 0)
         stop(c, r, e);
-    return false;
+    return r > 0;
 }
 
 /* A last grain may be filled up. */
@@ -375,7 +372,7 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     pthread_mutex_init(&c.claim, NULL);
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.moved, NULL);
-    trail_begin(&c.trail, target->driver->data(target), target->cache != IMG_CACHE_UNSAFE);
+    trail_begin(&c.trail, target->driver->data(target));
     read_once(source, true);
     c.context = context_claim(&target->epochs);
     r = run(&c);

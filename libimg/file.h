@@ -64,7 +64,7 @@ int file_clone(struct storage *target, uint64_t offset, struct storage *source, 
 
 /* The operations of file_cache.c. */
 void file_start_writeback(struct storage *s, uint64_t offset, uint64_t length);
-int file_drop_cache(struct storage *s, uint64_t offset, uint64_t length, bool wait);
+int file_drop_cache(struct storage *s, uint64_t offset, uint64_t length);
 void file_read_once(struct storage *s, bool once);
 /* preadv whose pages do not stay. -ENOTSUP: the kernel has no such thing. */
 ssize_t file_read_uncached(struct file *f, const struct iovec *iov, int niov, uint64_t offset);

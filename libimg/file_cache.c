@@ -20,12 +20,12 @@ void file_start_writeback(struct storage *s, uint64_t offset, uint64_t length) {
         (void)sync_file_range(f->fd, (off_t)offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
 }
 
-int file_drop_cache(struct storage *s, uint64_t offset, uint64_t length, bool wait) {
+int file_drop_cache(struct storage *s, uint64_t offset, uint64_t length) {
     const struct file *f = file_of(s);
     const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
     if (f->in_memory)
         return 0;
-    if (wait && sync_file_range(f->fd, (off_t)offset, (off_t)length, all) < 0 && errno != ENOSYS && errno != EINVAL)
+    if (f->sync && sync_file_range(f->fd, (off_t)offset, (off_t)length, all) < 0 && errno != ENOSYS && errno != EINVAL)
         return -errno;
     (void)posix_fadvise(f->fd, (off_t)offset, (off_t)length, POSIX_FADV_DONTNEED);
     return 0;

@@ -40,7 +40,7 @@ void iov_advance(struct iov_cursor *c, size_t count) {
     }
 }
 
-int iov_window(const struct iov_cursor *c, struct iovec *out, int max, size_t limit) {
+int iov_window_of_many(const struct iov_cursor *c, struct iovec *out, int max, size_t limit) {
     struct iov_cursor at = *c;
     uint8_t *base;
     size_t run;

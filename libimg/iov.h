@@ -30,7 +30,14 @@ void iov_advance(struct iov_cursor *c, size_t count);
 
 /* Describes the next bytes, at most `limit` and at most `max` entries, in `out`; returns the number of entries. The
  * cursor stays. */
-int iov_window(const struct iov_cursor *c, struct iovec *out, int max, size_t limit);
+int iov_window_of_many(const struct iov_cursor *c, struct iovec *out, int max, size_t limit); /* for iov_window */
+static inline int iov_window(const struct iov_cursor *c, struct iovec *out, int max, size_t limit) {
+    if (max > 0 && limit > 0 && c->niov > 0 && c->skip < c->iov->iov_len && c->iov->iov_len - c->skip >= limit) {
+        *out = (struct iovec){(uint8_t *)c->iov->iov_base + c->skip, limit}; /* the usual case: all in one buffer */
+        return 1;
+    }
+    return iov_window_of_many(c, out, max, limit);
+}
 
 /* These move the cursor on by `count` bytes, which must be there. */
 void iov_zero(struct iov_cursor *c, size_t count);                  /* fills the vector with zeroes */

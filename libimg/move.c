@@ -65,11 +65,17 @@ static int read_compressed(struct img *image, const struct img_step *step, struc
     return r;
 }
 
+uint64_t step_bytes_below(const struct img *image, const struct img_step *step) {
+    uint64_t size = image->backing ? img_size(image->backing) : 0;
+    if (step->guest >= size)
+        return 0;
+    return step->length < size - step->guest ? step->length : size - step->guest;
+}
+
 /* What lies below, zeroes behind its end. */
 static int read_below(struct img *image, const struct img_step *step, struct iov_cursor *to, struct img_error *err) {
     struct img *below = image->backing;
-    uint64_t size = below ? img_size(below) : 0;
-    uint64_t there = step->guest >= size ? 0 : step->guest + step->length > size ? size - step->guest : step->length;
+    uint64_t there = step_bytes_below(image, step);
     int r = 0;
     if (there) {
         struct img_context *c = context_claim(&below->epochs);

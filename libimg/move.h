@@ -10,6 +10,9 @@
  * request was checked. */
 int plan_resolve(struct img *image, struct img_plan *plan, struct img_error *err);
 
+/* How many bytes of a step from below the layer below has, from the front on: zeroes are behind its end. */
+uint64_t step_bytes_below(const struct img *image, const struct img_step *step);
+
 /* Moves the bytes of an open plan between the host and what the cursor stands on, which moves on (NULL: a plan of
  * zeroes or a discard). May block. `c` is a context of this thread, for reading the edges; the plan's own, or another.
  */

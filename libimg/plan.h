@@ -119,6 +119,13 @@ struct img_plan {
     uint64_t compressed; /* the entry that names what is written compressed */
 };
 
+/* The front of the step is done. */
+static inline void step_skip(struct img_step *step, uint64_t bytes) {
+    step->guest += bytes;
+    step->host += bytes;
+    step->length -= bytes;
+}
+
 /* A plan to be opened and resolved. What an answer consists of (steps, fills, reservation) is the resolve's to set;
  * only what commit and abort look at in any case is cleared here, as this is done for every request. */
 static inline void plan_begin(struct img_plan *plan, enum img_op op, uint64_t offset, uint64_t length) {

@@ -63,9 +63,9 @@ struct storage_ops {
     /* For what is moved once and is large; all may be NULL where there is no page cache to spare. Begins to write the
      * range to the disk, without waiting for it. */
     void (*start_writeback)(struct storage *, uint64_t offset, uint64_t length);
-    /* Gives the pages of the range back. With `wait` it is on the disk before, or this fails, and no flush will fail
-     * for the same again; without, pages that are not stay. */
-    int (*drop_cache)(struct storage *, uint64_t offset, uint64_t length, bool wait);
+    /* Gives the pages of the range back. Where a flush reaches the disk they are on it before, or this fails, and no
+     * flush will fail for the same again; elsewhere those that are not stay. */
+    int (*drop_cache)(struct storage *, uint64_t offset, uint64_t length);
     /* Reads from now on need not leave anything in the page cache. */
     void (*read_once)(struct storage *, bool);
     uint64_t (*size)(struct storage *);

@@ -83,22 +83,10 @@ int transfer_note(struct request *r, ssize_t moved) {
         return 0;
     }
     iov_advance(&r->data, (size_t)moved);
-    step->host += (uint64_t)moved;
-    step->guest += (uint64_t)moved;
-    step->length -= (uint64_t)moved;
+    step_skip(step, (uint64_t)moved);
     if (write && step->file->ops->wrote)
         step->file->ops->wrote(step->file, step->host);
     return 0;
-}
-
-/* The next bytes of the step, as one call takes them. */
-static int window(struct request *r, uint64_t length) {
-    const struct iov_cursor *c = &r->data;
-    if (c->niov > 0 && c->iov->iov_len - c->skip >= length && c->iov->iov_len > c->skip) {
-        r->window[0] = (struct iovec){(uint8_t *)c->iov->iov_base + c->skip, length};
-        return 1;
-    }
-    return iov_window(c, r->window, REQUEST_WINDOW, length);
 }
 
 /* What is left of a step that is one stretch of a file. */
@@ -110,7 +98,7 @@ static int move_host(struct request *r, struct img_step *step) {
         return 0;
     if (!step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d) || (d.direct && write))
         return request_to_mover(r);
-    int n = window(r, step->length);
+    int n = iov_window(&r->data, r->window, REQUEST_WINDOW, step->length);
     size_t bytes = n == 1 ? r->window[0].iov_len : iov_size(r->window, n);
     if (write && bytes < step->length)
         return request_to_mover(r); /* many small buffers: no sector may be torn between two calls */
@@ -129,8 +117,7 @@ static int move_host(struct request *r, struct img_step *step) {
 /* The read goes on in the layer below, for as much of the step as that has. */
 static void descend(struct request *r, const struct img_step *step) {
     struct img *image = layer_of(r)->image;
-    uint64_t length = step->length, size = image->backing ? img_size(image->backing) : 0;
-    uint64_t there = step->guest >= size ? 0 : length < size - step->guest ? length : size - step->guest;
+    uint64_t length = step->length, there = step_bytes_below(image, step);
     plan_end(image, &r->plan, 0);
     if (there) {
         r->layer++;

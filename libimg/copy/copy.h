@@ -67,8 +67,8 @@ static inline uint64_t target_round_up(const struct copy *c, uint64_t offset) {
 
 /* ---- units.c ---- */
 
-/* True with the next unit in *u. False at the end, or with an error in *result. */
-bool copy_next_unit(struct copy *c, struct unit *u, int *result, struct img_error *err);
+/* 1 with the next unit in *u, 0 at the end, -errno. */
+int copy_next_unit(struct copy *c, struct unit *u, struct img_error *err);
 /* Bytes that the source stores, holes and what is skipped left out; some may turn out to be zeroes. */
 int copy_count_data(const struct copy *c, uint64_t *bytes);
 /* Where the grain that holds byte `at` of the unit ends, in the unit. */

@@ -89,9 +89,7 @@ static int move_bytes(struct place *p, struct img *layer, struct img_step step, 
             r = write_out(p, &part, err);
         if (r < 0)
             return r;
-        step.guest += part.length;
-        step.host += part.length;
-        step.length -= part.length;
+        step_skip(&step, part.length);
     }
     return 0;
 }
@@ -102,9 +100,7 @@ static int move_host(struct place *p, struct img *layer, struct img_step step, u
     if (whole && p->host % block == 0 && step.host % block == 0 && p->file == o->to &&
         p->file->ops->clone(p->file, p->host, step.file, step.host, whole, o->copies) == 0) {
         p->host += whole;
-        step.guest += whole;
-        step.host += whole;
-        step.length -= whole;
+        step_skip(&step, whole);
     }
     return move_bytes(p, layer, step, err);
 }
@@ -114,13 +110,10 @@ static int move_range(struct place *p, struct img *layer, unsigned depth, uint64
 
 /* What the layer below has of the step, zeroes behind its end. */
 static int move_below(struct place *p, struct img *layer, unsigned depth, struct img_step step, struct img_error *err) {
-    uint64_t size = layer->backing ? img_size(layer->backing) : 0, there = 0;
-    if (step.guest < size)
-        there = step.length < size - step.guest ? step.length : size - step.guest;
+    uint64_t there = step_bytes_below(layer, &step);
     int r = there ? move_range(p, layer->backing, depth + 1, step.guest, there, err) : 0;
     step.kind = IMG_STEP_ZERO;
-    step.guest += there;
-    step.length -= there;
+    step_skip(&step, there);
     return r < 0 ? r : move_bytes(p, layer, step, err);
 }
 
@@ -145,7 +138,8 @@ static int move_range(struct place *p, struct img *layer, unsigned depth, uint64
     struct img_context *context = context_claim(&layer->epochs);
     int r = 0;
     while (r == 0 && length) {
-        struct img_plan plan = {.op = IMG_OP_READ, .offset = offset, .length = length};
+        struct img_plan plan;
+        plan_begin(&plan, IMG_OP_READ, offset, length);
         r = io_open(layer, context, &plan, err);
         if (r < 0)
             break;

@@ -8,8 +8,8 @@
 
 #define CHUNK_BYTES (16ull << 20)
 
-void trail_begin(struct trail *t, struct storage *file, bool waits) {
-    *t = (struct trail){.file = file, .waits = waits};
+void trail_begin(struct trail *t, struct storage *file) {
+    *t = (struct trail){.file = file};
     pthread_mutex_init(&t->lock, NULL);
 }
 
@@ -47,7 +47,7 @@ int trail_wrote(struct trail *t, const struct storage *file, uint64_t offset, ui
     t->chunks[(t->first + t->count++) % TRAIL_CHUNKS] = full;
     pthread_mutex_unlock(&t->lock);
     file->ops->start_writeback(t->file, full.start, full.end - full.start);
-    return old.end ? file->ops->drop_cache(t->file, old.start, old.end - old.start, t->waits) : 0;
+    return old.end ? file->ops->drop_cache(t->file, old.start, old.end - old.start) : 0;
 }
 
 void trail_end(struct trail *t) {

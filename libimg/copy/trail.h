@@ -10,7 +10,6 @@
 #define LIBIMG_TRAIL_H
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "storage.h"
@@ -23,7 +22,6 @@ struct trail_chunk {
 
 struct trail {
     struct storage *file;
-    bool waits;
     pthread_mutex_t lock;
     struct trail_chunk open; /* being gathered */
     uint64_t gathered;       /* bytes in it */
@@ -31,8 +29,7 @@ struct trail {
     unsigned first, count; /* on their way, oldest first */
 };
 
-/* `waits`: for pages to be on the disk. */
-void trail_begin(struct trail *t, struct storage *file, bool waits);
+void trail_begin(struct trail *t, struct storage *file);
 /* `length` bytes were written at `offset` of `file`. Any thread, with no plan open. -errno: earlier ones could not be
  * written out, and no flush will say so again. */
 int trail_wrote(struct trail *t, const struct storage *file, uint64_t offset, uint64_t length);

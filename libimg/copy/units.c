@@ -59,18 +59,20 @@ static uint64_t unit_end(const struct copy *c, enum unit_kind *kind) {
     return end < least ? least : end;
 }
 
-bool copy_next_unit(struct copy *c, struct unit *u, int *result, struct img_error *err) {
+int copy_next_unit(struct copy *c, struct unit *u, struct img_error *err) {
     SCOPED_MUTEX(&c->claim);
-    *result = 0;
-    if (c->next >= c->total || (*result = look_ahead(c, err)) < 0)
-        return false;
+    if (c->next >= c->total)
+        return 0;
+    int r = look_ahead(c, err);
+    if (r < 0)
+        return r;
     u->number = c->claimed++;
     u->offset = c->next;
     u->kind = kind_of(c, &c->extent);
     uint64_t end = unit_end(c, &u->kind);
     c->next = end < c->total ? end : c->total;
     u->length = c->next - u->offset;
-    return true;
+    return 1;
 }
 
 int copy_count_data(const struct copy *c, uint64_t *bytes) {

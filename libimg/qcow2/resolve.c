@@ -97,15 +97,14 @@ static int resolve_read(struct qcow2 *q, struct img_plan *plan, struct img_error
         if (r)
             return r;
         struct img_step *last = plan->nsteps ? &plan->steps[plan->nsteps - 1] : NULL;
-        offset += step->length;
-        if (last && merges(last, step)) {
-            last->length += step->length;
-        } else if (step == &spare) {
-            offset -= step->length;
+        bool merged = last && merges(last, step);
+        if (!merged && step == &spare)
             break;
-        } else {
+        offset += step->length;
+        if (merged)
+            last->length += step->length;
+        else
             plan->nsteps++;
-        }
     }
     plan->length = offset - plan->offset;
     return 0;

@@ -134,6 +134,14 @@ static unsigned split(struct rng *rng, struct iovec *iov, unsigned most, uint8_t
     return n;
 }
 
+/* The bytes as a vector, in several buffers or in one. The caller frees it. */
+static struct iovec *vector_of(struct rng *rng, unsigned most, uint8_t *bytes, uint64_t length, unsigned *n) {
+    struct iovec *iov = must_allocate(most * sizeof(*iov));
+    iov[0] = (struct iovec){bytes, length};
+    *n = most > 1 ? split(rng, iov, most, bytes, length) : 1;
+    return iov;
+}
+
 static void compare(struct run *run, void *opaque, const uint8_t *bytes, uint64_t offset, uint64_t length) {
     uint64_t where;
     (void)opaque;
@@ -147,11 +155,9 @@ static void compare(struct run *run, void *opaque, const uint8_t *bytes, uint64_
 void op_read(struct run *run, struct rng *rng, uint64_t offset, uint64_t length) {
     struct img_error err = {0};
     uint8_t *bytes = must_allocate(length + 1);
-    struct iovec *iov = must_allocate(64 * sizeof(*iov));
     bool vectored = rng_one_in(rng, 4);
-    unsigned n = vectored ? split(rng, iov, 2 + (unsigned)rng_below(rng, 62), bytes, length) : 1;
-    if (!vectored)
-        iov[0] = (struct iovec){bytes, length};
+    unsigned n;
+    struct iovec *iov = vector_of(rng, vectored ? 2 + (unsigned)rng_below(rng, 62) : 1, bytes, length, &n);
     memset(bytes, 0xa5, length);
     if (flow_is_used(run)) {
         flow_apart(run, offset, offset + length);
@@ -196,10 +202,8 @@ void do_write(struct run *run, struct rng *rng, uint8_t *bytes, uint64_t offset,
     static const unsigned counts[] = {2, 3, 8, 40, IOV_MAX};
     struct img_error err = {0};
     bool vectored = rng_one_in(rng, 4);
-    struct iovec *iov = must_allocate((vectored ? IOV_MAX : 1) * sizeof(*iov));
-    unsigned n = vectored ? split(rng, iov, counts[rng_below(rng, 5)], bytes, length) : 1;
-    if (!vectored)
-        iov[0] = (struct iovec){bytes, length};
+    unsigned n;
+    struct iovec *iov = vector_of(rng, vectored ? counts[rng_below(rng, 5)] : 1, bytes, length, &n);
     if (flow_is_used(run)) {
         flow_transfer(run, IMG_IO_WRITE, iov, n, bytes, offset, length, NULL, NULL);
         return;
