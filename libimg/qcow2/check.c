@@ -56,7 +56,7 @@ static int correct_counts(struct scan *s, bool *wrote, struct img_error *err) {
     if (!code && rebuild)
         code = repair_rebuild(s, wrote, err);
     else if (!code && s->counts_wrong)
-        code = repair_counts(s, true, wrote, err);
+        code = repair_counts(s, RECOUNT_ALL, wrote, err);
     if (!code && set)
         code = repair_flags(s, true, wrote, err);
     s->without_refcounts = s->without_snapshots = false;
@@ -83,9 +83,11 @@ static int repair_leaks(struct scan *s, bool *wrote, struct img_error *err) {
                   "Leaks are not repaired: damaged tables may hide references; repair all");
         return 0;
     }
-    int code = repair_counts(s, false, wrote, err);
-    /* a count that fell to one asks for the flag */
-    return code || !s->flags_set || s->result.corruptions ? code : repair_flags(s, true, wrote, err);
+    /* A count that falls to one asks for the flag, and flags are set only where all counts are right. */
+    if (s->result.corruptions)
+        return repair_counts(s, RECOUNT_LOWER_UNSEEN, wrote, err);
+    int code = repair_counts(s, RECOUNT_LOWER, wrote, err);
+    return code || !s->flags_set ? code : repair_flags(s, true, wrote, err);
 }
 
 /* The last scan and what follows from it for the header. */

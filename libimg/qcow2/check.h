@@ -18,8 +18,9 @@
  *
  * So COPIED is never set on disk while the count that is about to be there is not one, and no count is below the
  * references that step 1 left. Between 3 and 5 a power cut may leave "one reference without COPIED": no data is at
- * risk. IMG_CHECK_REPAIR_LEAKS alone lowers counts in place and, when the image has no corruption, sets COPIED where a
- * count fell to one. It changes nothing while damaged tables or read errors may hide references.
+ * risk. IMG_CHECK_REPAIR_LEAKS alone lowers counts in place and sets COPIED where a count fell to one; when the image
+ * has corruptions, it leaves such counts instead, so that it never makes one more. It changes nothing while damaged
+ * tables or read errors may hide references.
  *
  * Never repaired: an active L1 table that lies wholly outside the file, anything when a table cannot be read, and in
  * version 2 a cluster with more references than 16 bits hold.

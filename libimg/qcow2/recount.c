@@ -29,7 +29,9 @@ int repair_header(struct scan *s, bool *wrote, struct img_error *err) {
 /* ---- in place ------------------------------------------------------------------------------------------ */
 
 struct recount {
-    bool raise, *wrote;
+    enum recount_what what;
+    bool left; /* some count stays as it is, for its entry's sake */
+    bool *wrote;
     struct img_error *err;
     uint8_t *block;     /* a cluster */
     uint64_t index;     /* which block; UINT64_MAX: none */
@@ -64,8 +66,12 @@ static int set_count(struct scan *s, void *opaque, uint64_t cluster, uint64_t on
     struct recount *r = opaque;
     unsigned order = s->header->refcount_order;
     uint64_t per_block = scan_block_clusters(s), index = cluster / per_block, i = cluster % per_block;
-    if (on_disk < references && (!r->raise || references > blockcount_max(order)))
+    if (on_disk < references && (r->what != RECOUNT_ALL || references > blockcount_max(order)))
         return 0;
+    if (r->what == RECOUNT_LOWER_UNSEEN && references == 1 && counts_marks(&s->counts, cluster) & COUNT_PLAIN) {
+        r->left = true;
+        return 0;
+    }
     if (index >= s->nreftable || !s->reftable[index])
         return 0;
     if (index != r->index) {
@@ -82,14 +88,17 @@ static int set_count(struct scan *s, void *opaque, uint64_t cluster, uint64_t on
     return 0;
 }
 
-int repair_counts(struct scan *s, bool raise, bool *wrote, struct img_error *err) {
-    struct recount r = {.raise = raise, .wrote = wrote, .err = err, .index = UINT64_MAX};
+int repair_counts(struct scan *s, enum recount_what what, bool *wrote, struct img_error *err) {
+    struct recount r = {.what = what, .wrote = wrote, .err = err, .index = UINT64_MAX};
     r.block = malloc(s->cluster_size);
     if (!r.block)
         return img_fail_errno(err, -ENOMEM, "Could not repair");
     int code = scan_compare(s, set_count, &r);
     if (!code)
         code = store_block(s, &r);
+    if (r.left)
+        scan_tell(s, IMG_FINDING_ERROR, SCAN_NO_GUEST, 0,
+                  "Leaks of clusters that would then need OFLAG_COPIED are left, as the image has errors; repair all");
     free(r.block);
     return code ? code : repair_barrier(s, err);
 }

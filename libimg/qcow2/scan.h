@@ -279,8 +279,13 @@ int scan_report(struct scan *s);
 int repair_entries(struct scan *s, bool *again, bool *wrote, struct img_error *err);
 /* Steps 2 and 4, with the barrier behind. */
 int repair_flags(struct scan *s, bool set, bool *wrote, struct img_error *err);
-/* Step 3 in place, with the barrier behind. Without `raise` counts are only lowered. */
-int repair_counts(struct scan *s, bool raise, bool *wrote, struct img_error *err);
+enum recount_what {
+    RECOUNT_ALL,
+    RECOUNT_LOWER,
+    RECOUNT_LOWER_UNSEEN, /* where no entry's COPIED flag becomes wrong */
+};
+/* Step 3 in place, with the barrier behind. */
+int repair_counts(struct scan *s, enum recount_what what, bool *wrote, struct img_error *err);
 /* Step 3 with a new structure. The scan was made without_refcounts. */
 int repair_rebuild(struct scan *s, bool *wrote, struct img_error *err);
 /* Header sector 0 with a barrier before and after. */
