@@ -4,7 +4,8 @@
 #   tests/tools/*.c       one small program each, for the tests in tests/cli
 #   tests/model/*.c       together build/tests/model_test, with --sample or --all
 #   tests/crash/*.c       together build/tests/crash_test, with --sample or --all
-#   tests/common/*.c     linked into every one of them
+#   tests/preload/*.c     one library each, for LD_PRELOAD into a peer: without our flags, sanitizers among them
+#   tests/common/*.c      linked into every one of them
 #   tests/cli/*.t         black-box tests of the tool
 # scripts/run-test runs one of them with a time limit; scripts/check-summary prints the closing line.
 
@@ -47,7 +48,10 @@ $B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
 	$(call link,,$(TEST_LIBS))
 # What the crash test takes the place of, or looks into: it defines __wrap_NAME.
 WRAPPED := $(patsubst __wrap_%,-Wl$(,)--wrap=%,$(shell grep -oh '__wrap_[a-z0-9_]*' /dev/null $(CRASH_SRC) | sort -u))
-$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
+$B/tests/%.so: tests/preload/%.c
+	$(call say,LD)
+	$Q mkdir -p $(@D) && $(CC) -std=gnu11 -D_GNU_SOURCE -O2 $(WARN) -shared -fPIC $< -o $@
+$B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $(TEST_ENGINE) | $B/tests/qemu_img_again.so
 	$(call say,LD)
 	$(call link,,$(WRAPPED) $(TEST_LIBS))
 

@@ -3,16 +3,11 @@
 #include "judge.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <spawn.h>
 #include <stdarg.h>
-#include <sys/wait.h>
 
 #include "image.h"
 #include "util.h"
-
-extern char **environ;
 
 /* Notes why the state fails; always false. */
 static bool fails(struct judge *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -281,36 +276,14 @@ static bool go_on(struct trial *t, const struct bytes *devices, uint64_t seed) {
 /* ---- qemu-img ------------------------------------------------------------------------------------- */
 
 static bool ask_qemu(struct judge *j, const struct log *disk, const char *when) {
-    char image[512], report[512];
+    char image[512], why[512];
     snprintf(image, sizeof(image), "%s/state.qcow2", j->folder);
-    snprintf(report, sizeof(report), "%s/qemu-img.out", j->folder);
     int rc = bytes_save(&disk->devices[0].now, image);
     for (unsigned d = 1; d < disk->ndevices && rc == 0; d++)
         rc = bytes_save(&disk->devices[d].now, disk->devices[d].path);
     if (rc)
         DIE("cannot write a state into %s: %s", j->folder, strerror(-rc));
-
-    char *argv[] = {"qemu-img", "check", "-f", "qcow2", image, NULL};
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 1, report, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_adddup2(&files, 1, 2);
-    pid_t pid;
-    if (posix_spawnp(&pid, argv[0], &files, NULL, argv, environ))
-        DIE("cannot run qemu-img");
-    posix_spawn_file_actions_destroy(&files);
-    int status;
-    waitpid(pid, &status, 0);
-    if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3))
-        return true;
-    char line[400] = "";
-    FILE *f = fopen(report, "r");
-    if (f && !fgets(line, sizeof(line), f))
-        line[0] = 0;
-    if (f)
-        fclose(f);
-    line[strcspn(line, "\n")] = 0;
-    return fails(j, "%s: qemu-img check exits with %d: %s", when, WEXITSTATUS(status), line);
+    return qemu_check(&j->qemu, image, why, sizeof(why)) || fails(j, "%s: %s", when, why);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------- */

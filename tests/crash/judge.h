@@ -11,6 +11,7 @@
 #define CRASH_JUDGE_H
 
 #include "model.h"
+#include "qemu.h"
 #include "replayer.h"
 
 enum { JUDGE_SNAPSHOTS = 4, JUDGE_CACHE = 128 << 10 };
@@ -31,6 +32,7 @@ struct judge {
 
     uint8_t *original; /* of all windows, at the start */
 
+    struct qemu qemu;
     unsigned judged;
     char why[1024]; /* of the first failing state */
     char last[1024];

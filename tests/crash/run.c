@@ -127,7 +127,8 @@ static bool report(struct world *w, const struct run_options *o, const struct re
     }
     if (!enough)
         printf("# %u states are fewer than %u\n", r->states, STATES_WANTED);
-    printf("= %u states of %u choices at %u cuts, %u failing\n", r->states, r->choices, r->cuts, r->failing);
+    printf("= %u states of %u choices at %u cuts, %u failing; qemu-img was asked %u times\n", r->states, r->choices,
+           r->cuts, r->failing, w->judge.qemu.asked);
     return r->failing == 0 && enough && r->states > 0;
 }
 
@@ -163,6 +164,7 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
     replay(w.log, &options, judge_state, &w.judge, &result);
     bool good = report(&w, o, &result);
 
+    qemu_end(&w.judge.qemu);
     for (unsigned i = 0; i < w.judge.nsnapshots; i++)
         free(w.judge.snapshots[i].content);
     free(w.judge.original);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* selftest.c - the recorder, the replayer and the model on toys whose answers are known.
+/* selftest.c - the recorder, the replayer and the model on toys whose answers are known; and that the peer is asked.
  *
  * A toy keeps a record of two sectors behind a pointer in sector 0. One version orders its writes, the others each
  * break one rule: the replayer must fail exactly those. The model is asked about cuts with a known verdict.
@@ -7,8 +7,10 @@
 #include "selftest.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "model.h"
+#include "qemu.h"
 #include "replayer.h"
 #include "util.h"
 
@@ -314,6 +316,27 @@ static bool test_model_of_sizes(void) {
     return true;
 }
 
+/* ---- the peer ----------------------------------------------------------------------------------- */
+
+static bool test_kept_qemu_img(void) {
+    char path[] = "/dev/shm/crash-self.XXXXXX", command[256], why[512] = "";
+    struct qemu qemu = {0};
+    int fd = mkstemp(path);
+    snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 -o cluster_size=512 %s 1M", path);
+    EXPECT(fd >= 0 && system(command) == 0);
+    for (int i = 0; i < 3; i++)
+        EXPECT(qemu_check(&qemu, path, why, sizeof(why)));
+    EXPECT(pwrite(fd, "\1", 1, 3 * 512 + 6) == 1); /* the L1 table: an entry that is not aligned */
+    EXPECT(!qemu_check(&qemu, path, why, sizeof(why)) && strstr(why, "exits with 2"));
+    EXPECT(pwrite(fd, "\0", 1, 3 * 512 + 6) == 1);
+    EXPECT(qemu_check(&qemu, path, why, sizeof(why)));
+    EXPECT(qemu.asked == 5 && qemu.by_one == 3); /* all but the first and the bad one, by the same process */
+    qemu_end(&qemu);
+    close(fd);
+    unlink(path);
+    return true;
+}
+
 static const struct {
     const char *name;
     bool (*run)(void);
@@ -328,6 +351,7 @@ static const struct {
     {"model: what a flush promises", test_model_of_flush},
     {"model: concurrent and failed writes", test_model_of_concurrency},
     {"model: sizes", test_model_of_sizes},
+    {"the kept qemu-img finds what is wrong, and goes on", test_kept_qemu_img},
 };
 
 unsigned selftest_count(void) {

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* qemu.c - a qemu-img that is kept, and fresh ones (qemu.h). */
+#include "qemu.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "util.h"
+
+extern char **environ;
+
+enum { CONVERSATION = 3, FRESH_EVERY = 50 };
+
+static pid_t start(const char *path, char **environment, int channel, int output) {
+    char *argv[] = {"qemu-img", "check", "-f", "qcow2", (char *)path, NULL};
+    posix_spawn_file_actions_t files;
+    pid_t pid;
+    posix_spawn_file_actions_init(&files);
+    if (channel >= 0)
+        posix_spawn_file_actions_adddup2(&files, channel, CONVERSATION);
+    posix_spawn_file_actions_adddup2(&files, output, 1);
+    posix_spawn_file_actions_adddup2(&files, output, 2);
+    if (posix_spawnp(&pid, argv[0], &files, NULL, argv, environment))
+        DIE("cannot run qemu-img");
+    posix_spawn_file_actions_destroy(&files);
+    return pid;
+}
+
+/* ---- a fresh one ---- */
+
+static bool ask_fresh(const char *path, char *why, size_t why_size) {
+    char line[400] = "";
+    FILE *report = tmpfile();
+    if (!report)
+        DIE("cannot make a temporary file");
+    int status;
+    waitpid(start(path, environ, -1, fileno(report)), &status, 0);
+    bool good = WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3);
+    rewind(report);
+    if (!good && fgets(line, sizeof(line), report))
+        line[strcspn(line, "\n")] = 0;
+    fclose(report);
+    if (!good)
+        snprintf(why, why_size, "qemu-img check exits with %d: %s", WEXITSTATUS(status), line);
+    return good;
+}
+
+/* ---- the kept one ---- */
+
+/* This program's environment with one variable more; to be freed. */
+static char **environment_with(char *variable) {
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    char **copy = xcalloc(n + 2, sizeof(*copy));
+    memcpy(copy, environ, n * sizeof(*copy));
+    copy[n] = variable;
+    return copy;
+}
+
+static void keep(struct qemu *q, const char *path) {
+    char folder[400] = "", preload[500];
+    int ends[2], nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ssize_t length = readlink("/proc/self/exe", folder, sizeof(folder) - 1);
+    char *slash = length > 0 ? strrchr(folder, '/') : NULL;
+    if (nowhere < 0 || !slash || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+        DIE("cannot prepare a qemu-img to keep");
+    snprintf(preload, sizeof(preload), "LD_PRELOAD=%.*s/qemu_img_again.so", (int)(slash - folder), folder);
+    char **environment = environment_with(preload);
+    snprintf(q->path, sizeof(q->path), "%s", path);
+    q->kept = start(path, environment, ends[1], nowhere);
+    q->channel = ends[0];
+    close(ends[1]);
+    close(nowhere);
+    free(environment);
+}
+
+/* Forgets it, whatever it does. */
+static void let_go(struct qemu *q) {
+    close(q->channel);
+    kill(q->kept, SIGKILL);
+    waitpid(q->kept, NULL, 0);
+    q->kept = 0;
+}
+
+/* True: it answered "good". */
+static bool ask_kept(struct qemu *q, const char *path) {
+    char answer = 0;
+    bool starts = !q->kept;
+    if (starts)
+        keep(q, path); /* which checks at once */
+    else if (strcmp(path, q->path))
+        DIE("another path than before");
+    else if (send(q->channel, "?", 1, MSG_NOSIGNAL) != 1)
+        answer = 'x';
+    if (answer == 0 && read(q->channel, &answer, 1) == 1)
+        return answer == 'g';
+    q->alone = starts;
+    let_go(q);
+    return false;
+}
+
+bool qemu_check(struct qemu *q, const char *path, char *why, size_t why_size) {
+    bool fresh = q->asked++ % FRESH_EVERY == 0;
+    if (!q->alone && ask_kept(q, path) && !fresh) {
+        q->by_one++;
+        return true;
+    }
+    return ask_fresh(path, why, why_size);
+}
+
+void qemu_end(struct qemu *q) {
+    if (q->kept)
+        let_go(q);
+}
