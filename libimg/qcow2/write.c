@@ -14,6 +14,7 @@
  *   compressed                       decompressed         new                  every cluster it touches
  *   extended, subcluster not there   layer below, zeroes  the same, in place   -
  */
+#include "debug.h"
 #include "qcow2.h"
 
 #include <errno.h>
@@ -303,6 +304,7 @@ int resolve_allocating(struct qcow2 *q, struct img_plan *plan, struct img_error 
         r = holder ? join_or_wait(q, plan, s, holder, index) : reserve(q, plan, s, index, most);
         hooked = plan->resv.hooked; /* once it is unlocked, who shares the cluster may link it at any moment */
         l2_unlock(s);
+        IMG_DEBUG_PAUSE("reserved");
     }
     if (r || !hooked) {
         free(plan->freed);
