@@ -9,6 +9,7 @@
  *     -p PIECES   the places lie in so many pieces, spread evenly over the disk (1: all of it)
  *     -w BYTES    bytes in all pieces together (the disk)
  *     -t          threads instead of io_uring
+ *     -u          past the page cache (O_DIRECT)
  *     -n          does not look at what it wrote or read
  *
  * Each place is asked for at most once, in an order without order. Written blocks begin and end with their number; a
@@ -37,7 +38,7 @@ struct bench {
     uint64_t count, place, pieces, bytes; /* requests; sizes of a place, number and size of pieces together */
     uint64_t distance;                    /* between the pieces */
     unsigned bits;                        /* places are 1 << bits */
-    bool threads, looks;
+    bool threads, direct, looks;
     uint8_t *buffers;
 };
 
@@ -165,7 +166,7 @@ static void verify(const struct bench *b, struct img *image) {
 /* ---- all ---- */
 
 static void options(struct bench *b, int argc, char **argv) {
-    for (int c; (c = getopt(argc, argv, "f:d:c:s:p:w:tn")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "f:d:c:s:p:w:tun")) != -1;) {
         uint64_t value = optarg ? strtoull(optarg, NULL, 0) : 0;
         switch (c) {
         case 'f':
@@ -188,6 +189,9 @@ static void options(struct bench *b, int argc, char **argv) {
             break;
         case 't':
             b->threads = true;
+            break;
+        case 'u':
+            b->direct = true;
             break;
         case 'n':
             b->looks = false;
@@ -229,7 +233,9 @@ static double queued(struct bench *b, const char *path) {
     struct img_error err = {0};
     struct img *image;
     struct img_queue *q;
-    struct img_open_options open = {.flags = b->op == IMG_IO_WRITE ? IMG_OPEN_WRITE : 0, .format = b->format};
+    struct img_open_options open = {.flags = b->op == IMG_IO_WRITE ? IMG_OPEN_WRITE : 0,
+                                    .format = b->format,
+                                    .cache = b->direct ? IMG_CACHE_NONE : IMG_CACHE_WRITEBACK};
     if (img_open(path, &open, &image, &err))
         fail(path, err.text);
     lay_out(b, img_size(image));

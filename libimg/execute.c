@@ -200,10 +200,7 @@ static void go_on(struct request *r, bool plan_is_open) {
 
 void request_moved(struct request *r, int result) {
     r->state = REQUEST_READY;
-    if (result == -EAGAIN || result == -EINTR)
-        result = 0;
-    else
-        result = transfer_note(r, result);
+    result = transfer_ended(r, result);
     if (result < 0) {
         finish_plan(r, result);
         request_complete(r, result);

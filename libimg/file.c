@@ -109,6 +109,8 @@ static const struct storage_ops direct_ops = {
     .size = file_size,
     .allocated = file_allocated,
     .descriptor = file_descriptor,
+    .hold = file_direct_hold,
+    .let_go = file_direct_let_go,
     .wrote = file_wrote,
     .close = file_close,
 };

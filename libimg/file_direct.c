@@ -316,3 +316,14 @@ int file_direct_writev(struct storage *s, const struct iovec *iov, int niov, uin
         file_learn_length(f);
     return r;
 }
+
+bool file_direct_hold(struct storage *s, struct range_hold *hold, uint64_t offset, uint64_t length) {
+    return rangelock_try(file_of(s)->ranges, hold, offset, offset + length);
+}
+
+void file_direct_let_go(struct storage *s, struct range_hold *hold, bool written) {
+    struct file *f = file_of(s);
+    if (!written)
+        file_learn_length(f);
+    rangelock_release(f->ranges, hold);
+}

@@ -14,6 +14,7 @@
 #include "helpers.h"
 #include "image.h"
 #include "iov.h"
+#include "rangelock.h"
 #include "ring.h"
 
 #define QUEUE_WATCHES 64
@@ -52,6 +53,8 @@ struct request {
     unsigned step; /* of a plan that reads: the one being moved, whose host and length go along */
     int result;    /* what somebody else made of it */
     struct iovec window[REQUEST_WINDOW];
+    struct storage *holds; /* blocks of it are held by `hold`; NULL: none */
+    struct range_hold hold;
 
     struct request *followers;
     struct request *next_blocked; /* `next` is the inbox's when it comes back */
@@ -174,8 +177,8 @@ enum {
     TRANSFER_DESCENDED = 2, /* the plan is closed; the request goes on in the layer below, or behind its zeroes */
 };
 int transfer_plan(struct request *r);
-/* `moved` bytes of the request's step went over, or -errno. 0 or -errno. */
-int transfer_note(struct request *r, ssize_t moved);
+/* `moved` bytes of the request's step went over, or -errno. 0: on with what is left of it; -errno. */
+int transfer_ended(struct request *r, ssize_t moved);
 /* Makes the transfers that were collected, and goes on with their requests until no more are. */
 void transfer_collected(struct img_queue *q);
 /* After each request that went on: room for the next one's transfer. */

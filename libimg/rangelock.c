@@ -62,18 +62,24 @@ static bool must_wait(const struct shard *shard, int i, const struct range_hold 
     return false;
 }
 
-static void enter(struct shard *shard, int i, struct range_hold *hold) {
+/* False: it would have to wait, and must not. */
+static bool enter(struct shard *shard, int i, struct range_hold *hold, bool wait) {
     SCOPED_MUTEX(&shard->lock);
     struct range_hold **tail = &shard->first;
     while (*tail != NULL)
         tail = &(*tail)->next[i];
     hold->next[i] = NULL;
     *tail = hold;
+    if (!wait && must_wait(shard, i, hold)) {
+        *tail = NULL;
+        return false;
+    }
     while (must_wait(shard, i, hold)) {
         shard->waiting++;
         pthread_cond_wait(&shard->left, &shard->lock);
         shard->waiting--;
     }
+    return true;
 }
 
 static void leave(struct shard *shard, int i, struct range_hold *hold) {
@@ -86,14 +92,33 @@ static void leave(struct shard *shard, int i, struct range_hold *hold) {
         pthread_cond_broadcast(&shard->left);
 }
 
+static bool acquire(struct rangelock *l, struct range_hold *hold, bool wait) {
+    uint32_t wanted = hold->start < hold->end ? shards_of(hold->start, hold->end) : 0;
+    hold->shards = 0;
+    for (int i = 0; i < RANGELOCK_SHARDS; i++) {
+        if (!(wanted & (1u << i)))
+            continue;
+        if (!enter(&l->shards[i], i, hold, wait)) {
+            rangelock_release(l, hold);
+            return false;
+        }
+        hold->shards |= 1u << i;
+    }
+    return true;
+}
+
 void rangelock_acquire(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end, bool exclusive) {
     hold->start = start;
     hold->end = end;
     hold->exclusive = exclusive;
-    hold->shards = start < end ? shards_of(start, end) : 0;
-    for (int i = 0; i < RANGELOCK_SHARDS; i++)
-        if (hold->shards & (1u << i))
-            enter(&l->shards[i], i, hold);
+    (void)acquire(l, hold, true);
+}
+
+bool rangelock_try(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end) {
+    hold->start = start;
+    hold->end = end;
+    hold->exclusive = false;
+    return acquire(l, hold, false);
 }
 
 void rangelock_release(struct rangelock *l, struct range_hold *hold) {

@@ -33,6 +33,8 @@ void rangelock_free(struct rangelock *l);
 
 /* Waits until no conflicting range is held. A thread must not hold two that could conflict. */
 void rangelock_acquire(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end, bool exclusive);
+/* Shared, or false without waiting. Any thread may release it. */
+bool rangelock_try(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end);
 void rangelock_release(struct rangelock *l, struct range_hold *hold);
 
 #endif

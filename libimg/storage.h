@@ -20,6 +20,7 @@
 #include "img.h"
 
 struct storage;
+struct range_hold;
 
 struct storage_extent {
     uint64_t length; /* bytes from the offset asked for, > 0 */
@@ -31,7 +32,7 @@ struct storage_extent {
 struct storage_descriptor {
     int fd;
     bool in_memory;      /* tmpfs: no call ever waits */
-    bool direct;         /* O_DIRECT: only whole blocks can go this way, and only reads */
+    bool direct;         /* O_DIRECT: only whole blocks can go this way, and writes between `hold` and `let_go` */
     size_t memory_align; /* direct: of buffers */
     size_t block;        /* direct: of offsets and lengths */
 };
@@ -72,6 +73,10 @@ struct storage_ops {
     uint64_t (*allocated)(struct storage *); /* bytes of host space in use */
     /* False, or NULL: there is no descriptor that would do. */
     bool (*descriptor)(struct storage *, struct storage_descriptor *);
+    /* Keeps out, until it is let go, who rewrites a block of the range in part. False: somebody does, and the write is
+     * one for `write`. NULL where the descriptor is not `direct`. */
+    bool (*hold)(struct storage *, struct range_hold *, uint64_t offset, uint64_t length);
+    void (*let_go)(struct storage *, struct range_hold *, bool written);
     /* Bytes up to `end` were written through the descriptor. */
     void (*wrote)(struct storage *, uint64_t end);
     void (*close)(struct storage *);

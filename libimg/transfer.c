@@ -2,7 +2,8 @@
 /* transfer.c - how a queue moves the bytes of an open plan without waiting for them.
  *
  * What a page cache or memory holds is moved by calls that do not wait. What would wait goes to the ring; what is more
- * than one plain transfer (edges, compressed clusters, O_DIRECT writes, storages without a descriptor) to a mover.
+ * than one plain transfer (edges, compressed clusters, parts of blocks past the page cache, storages without a
+ * descriptor) to a mover.
  *
  * The calls that do not wait are collected and made together, when every request that can go on has come so far:
  * a system call may cost a processor all that it knew of our memory (where kernel and user have page tables of their
@@ -67,7 +68,7 @@ static int collect(struct request *r, const struct storage_descriptor *d, const 
 
 /* ---- one step ---- */
 
-int transfer_note(struct request *r, ssize_t moved) {
+static int note(struct request *r, ssize_t moved) {
     struct img_step *step = &r->plan.steps[r->step];
     bool write = r->plan.writes;
     if (moved == 0 && write)
@@ -89,6 +90,27 @@ int transfer_note(struct request *r, ssize_t moved) {
     return 0;
 }
 
+/* A block that is being rewritten in part is not written beside that. */
+static bool hold_blocks(struct request *r, const struct img_step *step, size_t bytes) {
+    if (!step->file->ops->hold(step->file, &r->hold, step->host, bytes))
+        return false;
+    r->holds = step->file;
+    return true;
+}
+
+static void let_go_blocks(struct request *r, bool written) {
+    if (r->holds)
+        r->holds->ops->let_go(r->holds, &r->hold, written);
+    r->holds = NULL;
+}
+
+int transfer_ended(struct request *r, ssize_t moved) {
+    bool again = moved == -EAGAIN || moved == -EINTR;
+    int e = again ? 0 : note(r, moved);
+    let_go_blocks(r, e == 0);
+    return e;
+}
+
 /* What is left of a step that is one stretch of a file. */
 static int move_host(struct request *r, struct img_step *step) {
     struct img_queue *q = r->queue;
@@ -96,7 +118,7 @@ static int move_host(struct request *r, struct img_step *step) {
     bool write = r->plan.writes;
     if (!step->length)
         return 0;
-    if (!step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d) || (d.direct && write))
+    if (!step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d))
         return request_to_mover(r);
     int n = iov_window(&r->data, r->window, REQUEST_WINDOW, step->length);
     size_t bytes = n == 1 ? r->window[0].iov_len : iov_size(r->window, n);
@@ -105,6 +127,8 @@ static int move_host(struct request *r, struct img_step *step) {
     if (!d.direct && !r->misses && !q->no_inline[write] && bytes <= INLINE_MOST)
         return collect(r, &d, step, n);
     if (!q->ring || (d.direct && !(step->host % d.block == 0 && iov_is_aligned(r->window, n, d.memory_align, d.block))))
+        return request_to_mover(r);
+    if (d.direct && write && !hold_blocks(r, step, bytes))
         return request_to_mover(r);
     r->state = REQUEST_ON_RING;
     q->on_ring++;

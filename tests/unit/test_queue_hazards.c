@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "debug.h"
+#include "file.h"
 #include "image.h"
 #include "image_util.h"
 
@@ -426,6 +427,43 @@ static void test_full(void **state) {
     free(found);
 }
 
+/* A write past the page cache on its way through the ring, and a rewrite of a part of its block, keep out of each
+ * other. */
+static void test_blocks_are_held(void **state) {
+    (void)state;
+    enum { BLOCK = 4096 };
+    struct img *image;
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .format = "raw", .cache = IMG_CACHE_NONE};
+    struct img_create_options create = {.format = "raw", .size = 16 * BLOCK};
+    assert_int_equal(img_create("direct", &create, &err), 0);
+    assert_int_equal(img_open("direct", &options, &image, &err), 0);
+    struct file *file = file_of(image->driver->data(image));
+    if (!file->direct)
+        skip();
+    for (unsigned way = 0; way < 2; way++) {
+        struct img_queue *q = queue_of(image, 4, ways[way]);
+        uint8_t *bytes = aligned_alloc(BLOCK, BLOCK), found[BLOCK];
+        struct iovec iov = {memset(bytes, 7 + (int)way, BLOCK), BLOCK};
+        struct img_io io = {.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = 3 * BLOCK};
+        struct img_completion c;
+        struct range_hold rewrite;
+        rangelock_acquire(file->ranges, &rewrite, 3 * BLOCK, 4 * BLOCK, true);
+        submit(q, &io);
+        (void)img_queue_wait(q, SHORT_MS);
+        unsigned early = img_queue_reap(q, &c, 1);
+        rangelock_release(file->ranges, &rewrite);
+        assert_int_equal(early, 0);
+        assert_int_equal(result_of(q), 0);
+        rangelock_acquire(file->ranges, &rewrite, 0, UINT64_MAX, true); /* it let go of everything */
+        rangelock_release(file->ranges, &rewrite);
+        assert_int_equal(img_pread(image, found, BLOCK, 3 * BLOCK, &err), 0);
+        assert_memory_equal(found, bytes, BLOCK);
+        free(bytes);
+        img_queue_destroy(q);
+    }
+    assert_int_equal(img_close(image, &err), 0);
+}
+
 #define IO(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(int argc, char **argv) {
@@ -433,6 +471,7 @@ int main(int argc, char **argv) {
         IO(test_drained_means_still), IO(test_shrunk_meanwhile),        IO(test_all_contexts_taken),
         IO(test_hand_over),           IO(test_cancelled_fails),         IO(test_made_beside_a_resize),
         IO(test_descriptor_wakes),    IO(test_descriptor_falls_silent), IO(test_full),
+        IO(test_blocks_are_held),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
