@@ -12,7 +12,7 @@
  *   zero with cluster, COPIED        zeroes               the same, in place   -    (once its zero_epoch has passed)
  *   standard without COPIED          the old cluster      new                  the old one
  *   compressed                       decompressed         new                  every cluster it touches
- *   extended, subcluster not there   layer below, zeroes  the same, in place   -
+ *   extended, subcluster not there   layer below, zeroes  the same, in place   -    (when all are zero: as above)
  */
 #include "debug.h"
 #include "qcow2.h"
@@ -86,13 +86,18 @@ static void wake(struct qcow2 *q, uint64_t number) {
 
 /* ---- how one cluster is written ---- */
 
-/* The entry's own cluster may be written although the entry does not show it (all of it) yet. */
+/* The entry's own cluster may be written although the entry does not show it (all of it) yet. Where parts of a cluster
+ * were cleared, a plan from before may still write there: so while one is open, what comes next goes to a new cluster.
+ * But not when subclusters of the old one are still there: they would have to be copied while they can be overwritten,
+ * and an overwrite between copy and commit would be lost. In place nothing can be, as only requests that the guest had
+ * under way at once over the same sectors meet there. */
 static bool writes_in_place(struct qcow2 *q, struct slice *s, struct l2_entry e) {
     if (!(e.word & QCOW2_COPIED) || !entry_has_host(q, e))
         return false;
     if (!q->extended && !(e.word & QCOW2_ZERO))
         return false;
-    return q->external || !s->zero_epoch || epoch_passed(&q->image->epochs, s->zero_epoch);
+    bool overwritable_parts = q->extended && (uint32_t)e.bitmap;
+    return q->external || overwritable_parts || !s->zero_epoch || epoch_passed(&q->image->epochs, s->zero_epoch);
 }
 
 static bool lets_go(const struct qcow2 *q, struct l2_entry e) {
