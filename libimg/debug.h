@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* debug.h - named points at which a test can hold a thread (builds with IMG_DEBUG only; else nothing is there).
  *
+ *   reserved      a write has hung its reservation on the slice, which is unlocked
  *   resolved      a write has its clusters; nothing was submitted
  *   moved         its bytes are on the host; nothing is linked
  *   round-frozen  a round holds its copies; barrier A is still to come

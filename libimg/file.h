@@ -73,7 +73,7 @@ ssize_t file_read_uncached(struct file *f, const struct iovec *iov, int niov, ui
 int file_direct_readv(struct storage *s, const struct iovec *iov, int niov, uint64_t offset);
 int file_direct_writev(struct storage *s, const struct iovec *iov, int niov, uint64_t offset);
 bool file_direct_hold(struct storage *s, struct range_hold *hold, uint64_t offset, uint64_t length);
-void file_direct_let_go(struct storage *s, struct range_hold *hold, bool written);
+void file_direct_let_go(struct storage *s, struct range_hold *hold, bool failed);
 /* Finds the alignment that O_DIRECT needs here. -ENOTSUP: none will do, the file must be opened without it. */
 int file_direct_prepare(struct file *f);
 

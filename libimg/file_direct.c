@@ -321,9 +321,9 @@ bool file_direct_hold(struct storage *s, struct range_hold *hold, uint64_t offse
     return rangelock_try(file_of(s)->ranges, hold, offset, offset + length);
 }
 
-void file_direct_let_go(struct storage *s, struct range_hold *hold, bool written) {
+void file_direct_let_go(struct storage *s, struct range_hold *hold, bool failed) {
     struct file *f = file_of(s);
-    if (!written)
+    if (failed)
         file_learn_length(f);
     rangelock_release(f->ranges, hold);
 }

@@ -247,6 +247,18 @@ int file_reserve(struct storage *s, uint64_t offset, uint64_t length) {
     return holding(f, offset, length, reserve_range);
 }
 
+/* Holds all blocks behind the shorter of both lengths. What lies before is left to those who write it: a queue's write
+ * is held until its thread asks for it, and who lengthens a file must not wait for that. */
+static void hold_tail(struct file *f, struct range_hold *hold, uint64_t length) {
+    for (;;) {
+        uint64_t now = atomic_load(&f->length), from = (length < now ? length : now) & ~(uint64_t)(f->block - 1);
+        rangelock_acquire(f->ranges, hold, from, UINT64_MAX, true);
+        if (atomic_load(&f->length) >= from)
+            return;
+        rangelock_release(f->ranges, hold); /* it was cut meanwhile */
+    }
+}
+
 int file_truncate(struct storage *s, uint64_t length) {
     struct file *f = file_of(s);
     if (s->fixed_size)
@@ -255,7 +267,7 @@ int file_truncate(struct storage *s, uint64_t length) {
         return -EFBIG;
     struct range_hold hold;
     if (f->direct)
-        rangelock_acquire(f->ranges, &hold, 0, UINT64_MAX, true);
+        hold_tail(f, &hold, length);
     int r;
     do
         r = ftruncate(f->fd, (off_t)length) < 0 ? -errno : 0;

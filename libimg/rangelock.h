@@ -20,7 +20,7 @@
 
 struct rangelock;
 
-/* One locked range; the caller's memory (its stack) until rangelock_release. */
+/* One locked range; the caller's memory until rangelock_release. */
 struct range_hold {
     uint64_t start, end; /* end is not in it */
     bool exclusive;
@@ -33,7 +33,7 @@ void rangelock_free(struct rangelock *l);
 
 /* Waits until no conflicting range is held. A thread must not hold two that could conflict. */
 void rangelock_acquire(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end, bool exclusive);
-/* Shared, or false without waiting. Any thread may release it. */
+/* Shared, or false without waiting. Any thread may release it, perhaps much later: who acquires waits for that. */
 bool rangelock_try(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end);
 void rangelock_release(struct rangelock *l, struct range_hold *hold);
 

@@ -76,7 +76,7 @@ struct storage_ops {
     /* Keeps out, until it is let go, who rewrites a block of the range in part. False: somebody does, and the write is
      * one for `write`. NULL where the descriptor is not `direct`. */
     bool (*hold)(struct storage *, struct range_hold *, uint64_t offset, uint64_t length);
-    void (*let_go)(struct storage *, struct range_hold *, bool written);
+    void (*let_go)(struct storage *, struct range_hold *, bool failed);
     /* Bytes up to `end` were written through the descriptor. */
     void (*wrote)(struct storage *, uint64_t end);
     void (*close)(struct storage *);

@@ -98,16 +98,16 @@ static bool hold_blocks(struct request *r, const struct img_step *step, size_t b
     return true;
 }
 
-static void let_go_blocks(struct request *r, bool written) {
+static void let_go_blocks(struct request *r, bool failed) {
     if (r->holds)
-        r->holds->ops->let_go(r->holds, &r->hold, written);
+        r->holds->ops->let_go(r->holds, &r->hold, failed);
     r->holds = NULL;
 }
 
 int transfer_ended(struct request *r, ssize_t moved) {
     bool again = moved == -EAGAIN || moved == -EINTR;
     int e = again ? 0 : note(r, moved);
-    let_go_blocks(r, e == 0);
+    let_go_blocks(r, e < 0);
     return e;
 }
 

@@ -103,14 +103,14 @@ int scan_snapshots(struct scan *s) {
     if (h->nb_snapshots && s->external) {
         scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR %u snapshots in image with data file",
                    h->nb_snapshots);
-        s->snapshots_wrong = true;
+        s->snapshots_wrong = s->hidden = true;
         return 0;
     }
     uint32_t n = h->nb_snapshots < QCOW2_MAX_SNAPSHOTS ? h->nb_snapshots : QCOW2_MAX_SNAPSHOTS;
     if (n < h->nb_snapshots) {
         scan_found(s, IMG_FINDING_CORRUPTION, SCAN_NO_GUEST, 0, "ERROR nb_snapshots is %u, more than %u",
                    h->nb_snapshots, n);
-        s->snapshots_wrong = true;
+        s->snapshots_wrong = s->hidden = true;
     }
     for (uint32_t i = 0; i < n; i++) {
         struct scan_snapshot snap;

@@ -309,13 +309,13 @@ int resolve_allocating(struct qcow2 *q, struct img_plan *plan, struct img_error 
         r = holder ? join_or_wait(q, plan, s, holder, index) : reserve(q, plan, s, index, most);
         hooked = plan->resv.hooked; /* once it is unlocked, who shares the cluster may link it at any moment */
         l2_unlock(s);
-        IMG_DEBUG_PAUSE("reserved");
     }
     if (r || !hooked) {
         free(plan->freed);
         plan->freed = NULL;
         return r;
     }
+    IMG_DEBUG_PAUSE("reserved");
     plan->action = IMG_MOVE_STEPS;
     plan->nsteps = 1;
     plan->steps[0] = (struct img_step){.kind = IMG_STEP_HOST,

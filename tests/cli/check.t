@@ -134,7 +134,6 @@ for f in lost-count leak two-leaks high-count shared no-copied unaligned reserve
     is "$status" 0 "$f: and so do we"
 done
 
-# the words around a repair
 # A count that fell to one would ask for COPIED, which is not set while other things are wrong.
 broken flagless.qcow2
 poke flagless.qcow2 $((l2 + 8 * 6)) '\240'
@@ -149,6 +148,7 @@ check "it says which leaks it leaves" grep -q 'would then need OFLAG_COPIED' .er
 run img check -r all --output=json flagless.qcow2
 is "$(json_get .out corruptions) $(json_get .out leaks) $status" "(none) (none) 0" "repairing all repairs them"
 
+# the words around a repair
 cp leak.qcow2 l.qcow2
 run img check -r leaks l.qcow2
 is "$out" "The following inconsistencies were found and repaired:

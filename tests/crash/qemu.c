@@ -87,30 +87,32 @@ static void let_go(struct qemu *q) {
     q->kept = 0;
 }
 
-/* True: it answered "good". */
-static bool ask_kept(struct qemu *q, const char *path) {
-    char answer = 0;
-    bool starts = !q->kept;
-    if (starts)
+enum answer { GOOD = 'g', BAD = 'b', SILENT = 0 /* it is gone */ };
+
+static enum answer ask_kept(struct qemu *q, const char *path) {
+    char answer = SILENT;
+    if (!q->kept)
         keep(q, path); /* which checks at once */
     else if (strcmp(path, q->path))
         DIE("another path than before");
-    else if (send(q->channel, "?", 1, MSG_NOSIGNAL) != 1)
-        answer = 'x';
-    if (answer == 0 && read(q->channel, &answer, 1) == 1)
-        return answer == 'g';
-    q->alone = starts;
+    else
+        (void)send(q->channel, "?", 1, MSG_NOSIGNAL);
+    if (read(q->channel, &answer, 1) == 1)
+        return (enum answer)answer;
     let_go(q);
-    return false;
+    return SILENT;
 }
 
 bool qemu_check(struct qemu *q, const char *path, char *why, size_t why_size) {
-    bool fresh = q->asked++ % FRESH_EVERY == 0;
-    if (!q->alone && ask_kept(q, path) && !fresh) {
-        q->by_one++;
+    bool every = q->asked++ % FRESH_EVERY == 0;
+    enum answer answer = ask_kept(q, path);
+    if (answer == GOOD && !every)
         return true;
-    }
-    return ask_fresh(path, why, why_size);
+    q->fresh++;
+    bool good = ask_fresh(path, why, why_size);
+    if (good && answer == BAD)
+        snprintf(why, why_size, "a kept qemu-img finds something in %s, and a fresh one nothing", path);
+    return good && answer != BAD;
 }
 
 void qemu_end(struct qemu *q) {

@@ -2,7 +2,7 @@
 /* qemu.h - qemu-img's opinion of one path, again and again.
  *
  * One qemu-img is kept for all questions (tests/preload/qemu_img_again.c). A fresh one is asked every so often beside
- * it, and about everything that the kept one does not like: a bad image is bad by the plain command.
+ * it, and whenever the kept one does not answer "good": a bad image is bad by the plain command, and the two must agree.
  * Belongs to one thread; a struct of zeroes asks nobody yet.
  */
 #ifndef CRASH_QEMU_H
@@ -14,11 +14,10 @@
 
 struct qemu {
     char path[512];
-    pid_t kept;      /* 0: none */
-    int channel;     /* to the kept one */
-    bool alone;      /* none can be kept */
-    unsigned asked;  /* times */
-    unsigned by_one; /* of those, how many the kept one answered with "good" and alone */
+    pid_t kept;     /* 0: none */
+    int channel;    /* to the kept one */
+    unsigned asked; /* times */
+    unsigned fresh; /* of those, how many a fresh one answered */
 };
 
 /* Does `qemu-img check -f qcow2 PATH` find neither corruption nor error? Leaks are allowed. If not, `why` is its exit

@@ -127,8 +127,8 @@ static bool report(struct world *w, const struct run_options *o, const struct re
     }
     if (!enough)
         printf("# %u states are fewer than %u\n", r->states, STATES_WANTED);
-    printf("= %u states of %u choices at %u cuts, %u failing; qemu-img was asked %u times\n", r->states, r->choices,
-           r->cuts, r->failing, w->judge.qemu.asked);
+    printf("= %u states of %u choices at %u cuts, %u failing; qemu-img was asked %u times, %u of them afresh\n",
+           r->states, r->choices, r->cuts, r->failing, w->judge.qemu.asked, w->judge.qemu.fresh);
     return r->failing == 0 && enough && r->states > 0;
 }
 

@@ -396,6 +396,26 @@ static void ranges_exclude_each_other(void **state) {
     rangelock_free(cells.lock);
 }
 
+static void a_try_leaves_nothing_behind(void **state) {
+    (void)state;
+    struct rangelock *lock = rangelock_new();
+    struct range_hold second, tried, all;
+    const uint64_t shard = RANGELOCK_SHARD_BYTES;
+    rangelock_acquire(lock, &second, shard, shard + 1, true);
+    assert_false(rangelock_try(lock, &tried, shard - 1, shard + 1)); /* the first of two shards it could have */
+    rangelock_release(lock, &second);
+    rangelock_acquire(lock, &all, 0, UINT64_MAX, true);
+    assert_false(rangelock_try(lock, &tried, 5, 6));
+    rangelock_release(lock, &all);
+    assert_true(rangelock_try(lock, &tried, 5, 6));
+    assert_true(rangelock_try(lock, &second, 0, shard + 6)); /* both shared */
+    rangelock_release(lock, &tried);
+    rangelock_release(lock, &second);
+    rangelock_acquire(lock, &all, 0, UINT64_MAX, true);
+    rangelock_release(lock, &all);
+    rangelock_free(lock);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_alignment),
@@ -405,6 +425,7 @@ int main(void) {
         cmocka_unit_test(rewrites_beside_whole_writes),
         cmocka_unit_test(appends_beside_the_old_end),
         cmocka_unit_test(ranges_exclude_each_other),
+        cmocka_unit_test(a_try_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

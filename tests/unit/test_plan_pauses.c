@@ -42,7 +42,7 @@ static struct img *image;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 enum { HELD_MOST = 2 };
-/* A thread that stops at a point, or will. Under `lock`. */
+/* A thread that stops at a point, or will. Under `lock`; used anew only when the request that was let go has ended. */
 static struct holding {
     const char *point; /* NULL: it was let go, or there is none */
     bool stands;
@@ -133,9 +133,12 @@ static void begin(struct request *r) {
 /* Starts the request and waits until it is held at `point`. */
 static void hold(struct request *r, const char *point) {
     struct timespec limit = soon(20000);
+    pthread_mutex_lock(&lock);
     r->holding = holdings[0].point ? &holdings[1] : &holdings[0];
-    assert_null(r->holding->point);
+    bool free_one = !r->holding->point;
     *r->holding = (struct holding){.point = point};
+    pthread_mutex_unlock(&lock);
+    assert_true(free_one);
     begin(r);
     pthread_mutex_lock(&lock);
     while (!r->holding->stands && !r->ended)
