@@ -2,8 +2,8 @@
 /* qemu.h - qemu-img's opinion of one path, again and again.
  *
  * One qemu-img is kept for all questions (tests/preload/qemu_img_again.c). A fresh one is asked every so often beside
- * it, and whenever the kept one does not answer "good": a bad image is bad by the plain command, and the two must agree.
- * Belongs to one thread; a struct of zeroes asks nobody yet.
+ * it, and whenever the kept one does not answer "good": a bad image is bad by the plain command, and the two must
+ * agree. Belongs to one thread; a struct of zeroes asks nobody yet.
  */
 #ifndef CRASH_QEMU_H
 #define CRASH_QEMU_H
