@@ -142,7 +142,8 @@ IMG_API void img_resume(struct img *image);
  * passes to another when none of its requests is under way; an image may have up to IMG_QUEUES_MAX of them, beside any
  * number of ordinary calls from other threads. Requests move only while their thread is in a call of their queue:
  * between submitting and reaping it must not wait for anything that could wait for them, an ordinary write to the same
- * cluster (or, past the page cache, the same block) or img_drain among that. Requests under way at once have no order among themselves. */
+ * cluster (or, past the page cache, the same block) or img_drain among that. Requests under way at once have no order
+ * among themselves. */
 struct img_queue;
 
 #define IMG_QUEUES_MAX 48
