@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The queue's part of bench/run: random requests of 4 KiB against fio and qemu-img bench, and what a lookup costs.
 
-All files are on tmpfs. fio (bench/queue.fio) has a plain file of 4 GiB, bench/queue a qcow2 of 4 GiB beside it; both do
+The files are on tmpfs. fio (bench/queue.fio) has a plain file of 4 GiB, bench/queue a qcow2 of 4 GiB beside it; both do
 as many requests, in turn. fio's requests are moved by the kernel's worker threads, on as many cores as there are, since
 tmpfs cannot be read without waiting; a queue uses one core. So fio is shown on all cores and, with its workers, on one,
 and the time of the processor that each request took is shown too.
+
+Past the page cache (O_DIRECT) both have 1 GiB on a disk and write a quarter of it: there the device is the limit.
 """
 import json
 import os
@@ -12,6 +14,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 
 from turns import turns
 
@@ -53,12 +56,13 @@ class Queue:
             self.peak = max(self.peak, memory)
         return rate, processor, nanoseconds
 
-    def fio(self, kind, before=()):
+    def fio(self, kind, before=(), size=SIZE, requests=REQUESTS, options=()):
         text, processor = output([*before, 'fio', '--output-format=json', '--filename=' + self.path('plain'),
-                                  '--size=%d' % SIZE, '--rw=' + kind, os.path.join(HERE, 'queue.fio')])
+                                  '--size=%d' % size, '--io_size=%d' % (requests * 4096), '--rw=' + kind, *options,
+                                  os.path.join(HERE, 'queue.fio')])
         job = json.loads(text[text.index('{'):])['jobs'][0]['read' if kind == 'randread' else 'write']
-        if job['total_ios'] != REQUESTS:
-            sys.exit('fio did %d requests, not %d' % (job['total_ios'], REQUESTS))
+        if job['total_ios'] != requests:
+            sys.exit('fio did %d requests, not %d' % (job['total_ios'], requests))
         return job['iops'], processor
 
     def qemu(self, image, step):
@@ -126,6 +130,23 @@ class Queue:
         print('%-28s %.0f ns, a bare pread %.0f ns: %.0f ns more' % ('read, depth 1', queue, bare, queue - bare),
               flush=True)
 
+    def direct(self):
+        """Overwrites past the page cache; self.folder is on a disk."""
+        output(['fallocate', '-l', str(GIB), self.path('plain')])
+        image, requests = self.create('direct', '-o', 'preallocation=full', size=GIB), GIB // 4 // 4096
+        output(['dd', 'if=/dev/zero', 'of=' + self.path('plain'), 'bs=1M', 'count=1024', 'conv=notrunc'])
+        arguments = ('-u', '-c', str(requests), 'write', image)
+        medians = turns({
+            'ours': lambda: self.ours('-n', *arguments),
+            'ours, threads': lambda: self.ours('-n', '-t', *arguments),
+            'fio': lambda: self.fio('randwrite', size=GIB, requests=requests, options=['--direct=1']),
+        }, self.rounds)
+        self.ours(*arguments)
+        ours = medians['ours'][0]
+        for who, (rate, processor, *_) in medians.items():
+            print('%-28s %-15s %9.0f %8.2f %8s' % ('overwrite, O_DIRECT', who, rate, processor / requests * 1e6,
+                                                  '' if who == 'ours' else '%.2f' % (ours / rate)), flush=True)
+
     # ---- B: the lookup
 
     def instructions(self, image, pieces):
@@ -153,7 +174,7 @@ class Queue:
         os.unlink(large)
 
 
-def queue_bench(folder, rounds, program):
+def queue_bench(folder, disk, rounds, program):
     bench = Queue(program, folder, rounds)
     settings = [line.strip() for line in open(os.path.join(HERE, 'queue.fio')) if '=' in line and line[0] != ';']
     print('\nqueue: %d requests of 4 KiB at random, 32 at once, in %s; content looked at afterwards' % (REQUESTS, folder))
@@ -169,6 +190,8 @@ def queue_bench(folder, rounds, program):
     os.unlink(bench.path('plain'))
     bench.allocating(preallocated)
     bench.lookup(image)
+    with tempfile.TemporaryDirectory(prefix='img-bench.', dir=disk) as place:
+        Queue(program, place, rounds).direct()
     print('%-28s %.1f MiB more than before the image was opened, at most, in all runs; caches of %d MiB are allowed' % (
         'memory', bench.peak, CACHES))
     if bench.peak > CACHES:
