@@ -92,9 +92,10 @@ static void leave(struct shard *shard, int i, struct range_hold *hold) {
         pthread_cond_broadcast(&shard->left);
 }
 
-static bool acquire(struct rangelock *l, struct range_hold *hold, bool wait) {
-    uint32_t wanted = hold->start < hold->end ? shards_of(hold->start, hold->end) : 0;
-    hold->shards = 0;
+static bool acquire(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end, bool exclusive,
+                    bool wait) {
+    uint32_t wanted = start < end ? shards_of(start, end) : 0;
+    *hold = (struct range_hold){.start = start, .end = end, .exclusive = exclusive};
     for (int i = 0; i < RANGELOCK_SHARDS; i++) {
         if (!(wanted & (1u << i)))
             continue;
@@ -108,17 +109,11 @@ static bool acquire(struct rangelock *l, struct range_hold *hold, bool wait) {
 }
 
 void rangelock_acquire(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end, bool exclusive) {
-    hold->start = start;
-    hold->end = end;
-    hold->exclusive = exclusive;
-    (void)acquire(l, hold, true);
+    (void)acquire(l, hold, start, end, exclusive, true);
 }
 
 bool rangelock_try(struct rangelock *l, struct range_hold *hold, uint64_t start, uint64_t end) {
-    hold->start = start;
-    hold->end = end;
-    hold->exclusive = false;
-    return acquire(l, hold, false);
+    return acquire(l, hold, start, end, false, false);
 }
 
 void rangelock_release(struct rangelock *l, struct range_hold *hold) {
