@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* fuzz_header.c - bytes as the header of a qcow2 image: read strictly and leniently, written back, laid out anew.
+/* fuzz_header.c - bytes as the header of a qcow2 image: read strictly and leniently, written back, changed, laid out
+ * anew.
  *
  * Held: what the strict reader takes the lenient one takes too; writing sector 0 of an untouched header changes nothing
- * that the reader sees. */
+ * that the reader sees; a name that was changed is read back. */
 #include "fuzz.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "qcow2/header.h"
@@ -40,6 +42,32 @@ static void write_back(struct mem *mem, struct qcow2_header *header) {
     header_free(&again);
 }
 
+/* Another backing file: in the bytes of the first cluster, if there is room. */
+static void rename_backing(struct mem *mem, struct qcow2_header *header) {
+    struct header_outside outside;
+    struct img_error err = {0};
+    struct qcow2_header again;
+    free(header->backing_file);
+    header->backing_file = strdup("another");
+    if (!header->backing_file)
+        return;
+    int rc = header_relayout(header, &outside, &err);
+    if (rc && (err.code != rc || !err.text[0]))
+        fuzz_fail("header_relayout gives %d and says %d '%s'", rc, err.code, err.text);
+    struct storage *file = rc ? NULL : mem_storage(mem, true);
+    if (!file)
+        return;
+    rc = storage_write(file, header->first, header->first_size, 0);
+    storage_close(file);
+    if (rc)
+        return; /* the file has no whole cluster and cannot grow */
+    if (!read_header(mem, &again, false))
+        fuzz_fail("a header with another backing file is refused");
+    if (!again.backing_file || strcmp(again.backing_file, "another") != 0)
+        fuzz_fail("the backing file's new name is not there");
+    header_free(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct mem *mem = mem_load(data, size);
     struct qcow2_header strict, lenient;
@@ -50,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (takes) {
         struct img_error err = {0};
         write_back(mem, &strict);
+        rename_backing(mem, &strict);
         int rc = header_compose(&strict, &err);
         if (rc && (err.code != rc || !err.text[0]))
             fuzz_fail("header_compose gives %d and says %d '%s'", rc, err.code, err.text);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* extension.c - the variable part of the first cluster: header extensions, the backing file's name, and how both are
- * laid out for a new image.
+/* extension.c - reading the variable part of the first cluster: header extensions and the backing file's name.
  *
  * The first cluster is in memory before anything here runs, so a walk over the extensions costs no I/O, and it is
  * bounded twice: each extension must end before the backing name (or the cluster) does, and there may be only so many.
@@ -21,11 +20,6 @@
 
 #include "error.h"
 
-struct extension {
-    uint32_t type, length;
-    const uint8_t *data;
-};
-
 static const struct qcow2_disk_header *disk_of(const struct qcow2_header *h) {
     return (const struct qcow2_disk_header *)h->first;
 }
@@ -36,14 +30,13 @@ static size_t extensions_end(const struct qcow2_header *h) {
     return backing != 0 ? (size_t)backing : h->first_size;
 }
 
-/* Takes the extension at *offset and moves behind it: 1, or 0 at the end, or -errno. */
-static int next_extension(const struct qcow2_header *h, size_t *offset, struct extension *e, struct img_error *err) {
+int extension_next(const struct qcow2_header *h, size_t *offset, struct qcow2_extension *e, struct img_error *err) {
     size_t end = extensions_end(h);
     struct qcow2_disk_extension head;
     if (*offset > end || end - *offset < sizeof head)
         return 0;
     memcpy(&head, h->first + *offset, sizeof head);
-    *e = (struct extension){get32(head.type), get32(head.length), h->first + *offset + sizeof head};
+    *e = (struct qcow2_extension){get32(head.type), get32(head.length), h->first + *offset + sizeof head};
     if (e->type == QCOW2_EXT_END)
         return 0;
     size_t room = end - *offset - sizeof head;
@@ -65,7 +58,7 @@ static int take_name(const uint8_t *bytes, size_t count, const char *what, char 
     return *out != NULL ? 0 : img_fail_errno(err, -ENOMEM, "Could not read the %s", what);
 }
 
-static int read_backing_format(struct qcow2_header *h, const struct extension *e, struct img_error *err) {
+static int read_backing_format(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {
     if (e->length > QCOW2_MAX_BACKING_FORMAT)
         return img_fail(err, -EINVAL, "ERROR: ext_backing_format: len=%" PRIu32 " too large (>=%d)", e->length,
                         QCOW2_MAX_BACKING_FORMAT + 1);
@@ -73,7 +66,7 @@ static int read_backing_format(struct qcow2_header *h, const struct extension *e
 }
 
 /* Without the feature bit the name means nothing, and nobody shall follow it. */
-static int read_data_file(struct qcow2_header *h, const struct extension *e, struct img_error *err) {
+static int read_data_file(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {
     if (!(h->incompatible & QCOW2_INCOMPAT_DATA_FILE))
         return 0;
     if (e->length > QCOW2_MAX_BACKING_NAME)
@@ -82,7 +75,7 @@ static int read_data_file(struct qcow2_header *h, const struct extension *e, str
     return take_name(e->data, e->length, "Data file name", &h->data_file, err);
 }
 
-static int read_crypto(struct qcow2_header *h, const struct extension *e, struct img_error *err) {
+static int read_crypto(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {
     struct qcow2_disk_crypto_extension c;
     if (h->crypt_method != QCOW2_CRYPT_LUKS)
         return img_fail(err, -EINVAL,
@@ -106,7 +99,7 @@ static int read_crypto(struct qcow2_header *h, const struct extension *e, struct
 
 /* Somebody who does not know bitmaps has written to the image when the autoclear bit is gone: they mean nothing then.
  */
-static int read_bitmaps(struct qcow2_header *h, const struct extension *e, struct img_error *err) {
+static int read_bitmaps(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {
     struct qcow2_disk_bitmaps_extension b;
     if (e->length != sizeof b)
         return img_fail(err, -EINVAL, "bitmaps_ext: Invalid extension length (length = %" PRIu32 ", expected %zu)",
@@ -138,7 +131,16 @@ static int read_bitmaps(struct qcow2_header *h, const struct extension *e, struc
     return 0;
 }
 
-typedef int (*extension_reader)(struct qcow2_header *, const struct extension *, struct img_error *);
+static int read_lineage(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {
+    if (e->length > QCOW2_MAX_LINEAGE)
+        return 0; /* not ours, whatever its type says */
+    (void)err;
+    memcpy(h->lineage, e->data, e->length);
+    h->lineage_length = e->length;
+    return 0;
+}
+
+typedef int (*extension_reader)(struct qcow2_header *, const struct qcow2_extension *, struct img_error *);
 
 static const struct {
     uint32_t type;
@@ -148,11 +150,12 @@ static const struct {
     {QCOW2_EXT_DATA_FILE, read_data_file},
     {QCOW2_EXT_CRYPTO, read_crypto},
     {QCOW2_EXT_BITMAPS, read_bitmaps},
+    {QCOW2_EXT_LINEAGE, read_lineage},
     {QCOW2_EXT_FEATURE_NAMES, NULL},
 };
 #define NREADERS (sizeof readers / sizeof readers[0])
 
-static int read_extension(struct qcow2_header *h, const struct extension *e, bool seen[NREADERS],
+static int read_extension(struct qcow2_header *h, const struct qcow2_extension *e, bool seen[NREADERS],
                           struct img_error *err) {
     for (size_t i = 0; i < NREADERS; i++) {
         if (readers[i].type != e->type)
@@ -181,8 +184,8 @@ int extensions_read(struct qcow2_header *h, struct img_error *err) {
     size_t offset = h->header_length;
     bool seen[NREADERS] = {false};
     for (unsigned n = 0;; n++) {
-        struct extension e;
-        int r = next_extension(h, &offset, &e, err);
+        struct qcow2_extension e;
+        int r = extension_next(h, &offset, &e, err);
         if (r < 0)
             return r;
         if (r == 0)
@@ -202,8 +205,8 @@ int extensions_name_features(const struct qcow2_header *h, struct img_error *err
     uint64_t unknown = h->incompatible & ~QCOW2_INCOMPAT_KNOWN, unnamed = unknown;
     size_t offset = h->header_length, used = 0;
     char names[512] = "";
-    struct extension e;
-    for (unsigned n = 0; n < QCOW2_MAX_EXTENSIONS && next_extension(h, &offset, &e, NULL) == 1; n++) {
+    struct qcow2_extension e;
+    for (unsigned n = 0; n < QCOW2_MAX_EXTENSIONS && extension_next(h, &offset, &e, NULL) == 1; n++) {
         if (e.type != QCOW2_EXT_FEATURE_NAMES)
             continue;
         for (size_t i = 0; i < e.length / sizeof(struct qcow2_disk_feature_name); i++) {
@@ -223,105 +226,4 @@ int extensions_name_features(const struct qcow2_header *h, struct img_error *err
                  unnamed);
     return img_fail(err, -ENOTSUP, "Unsupported qcow2 feature(s): %s (incompatible_features = 0x%" PRIx64 ")", names,
                     h->incompatible);
-}
-
-/* ---- laying out a new first cluster ---------------------------------------------------------- */
-
-static const struct qcow2_disk_feature_name feature_names[] = {
-    {0, 0, "dirty bit"},        {0, 1, "corrupt bit"},         {0, 2, "external data file"},
-    {0, 3, "compression type"}, {0, 4, "extended L2 entries"}, {1, 0, "lazy refcounts"},
-    {2, 0, "bitmaps"},          {2, 1, "raw external data"},
-};
-
-/* Where the next part goes. Once something did not fit, `full` stays. */
-struct layout {
-    struct qcow2_header *header;
-    size_t used;
-    bool full;
-};
-
-static void add_bytes(struct layout *l, const void *bytes, size_t count) {
-    if (l->full || count > l->header->first_size - l->used) {
-        l->full = true;
-        return;
-    }
-    if (count > 0)
-        memcpy(l->header->first + l->used, bytes, count);
-    l->used += count;
-}
-
-static void add_extension(struct layout *l, uint32_t type, const void *data, size_t length) {
-    static const uint8_t padding[8];
-    struct qcow2_disk_extension head = {put32(type), put32((uint32_t)length)};
-    add_bytes(l, &head, sizeof head);
-    add_bytes(l, data, length);
-    add_bytes(l, padding, -length & 7);
-}
-
-/* What changes in the life of an image comes first, so that it lies in sector 0 and changes with one write. */
-static void add_extensions(struct layout *l) {
-    const struct qcow2_header *h = l->header;
-    if (h->has_bitmaps) {
-        struct qcow2_disk_bitmaps_extension b = {put32(h->nb_bitmaps), put32(0), put64(h->bitmap_directory_size),
-                                                 put64(h->bitmap_directory_offset)};
-        add_extension(l, QCOW2_EXT_BITMAPS, &b, sizeof b);
-    }
-    if (h->has_crypto) {
-        struct qcow2_disk_crypto_extension c = {put64(h->crypto_offset), put64(h->crypto_length)};
-        add_extension(l, QCOW2_EXT_CRYPTO, &c, sizeof c);
-    }
-    if (h->backing_format != NULL)
-        add_extension(l, QCOW2_EXT_BACKING_FORMAT, h->backing_format, strlen(h->backing_format));
-    if (h->data_file != NULL)
-        add_extension(l, QCOW2_EXT_DATA_FILE, h->data_file, strlen(h->data_file));
-
-    size_t behind = sizeof(struct qcow2_disk_extension) + (h->backing_file != NULL ? strlen(h->backing_file) : 0);
-    size_t table = sizeof(struct qcow2_disk_extension) + sizeof feature_names;
-    if (h->version >= 3 && !l->full && h->first_size - l->used >= table + behind)
-        add_extension(l, QCOW2_EXT_FEATURE_NAMES, feature_names, sizeof feature_names);
-    add_extension(l, QCOW2_EXT_END, NULL, 0);
-}
-
-static int check_names(const struct qcow2_header *h, struct img_error *err) {
-    if (h->backing_file != NULL && strlen(h->backing_file) > QCOW2_MAX_BACKING_NAME)
-        return img_fail(err, -EINVAL, "Backing file name too long (%zu bytes, at most %d)", strlen(h->backing_file),
-                        QCOW2_MAX_BACKING_NAME);
-    if (h->backing_format != NULL && strlen(h->backing_format) > QCOW2_MAX_BACKING_FORMAT)
-        return img_fail(err, -EINVAL, "Backing file format too long (%zu bytes, at most %d)", strlen(h->backing_format),
-                        QCOW2_MAX_BACKING_FORMAT);
-    if (h->data_file != NULL && strlen(h->data_file) > QCOW2_MAX_BACKING_NAME)
-        return img_fail(err, -EINVAL, "Data file name too long (%zu bytes, at most %d)", strlen(h->data_file),
-                        QCOW2_MAX_BACKING_NAME);
-    return 0;
-}
-
-int header_compose(struct qcow2_header *h, struct img_error *err) {
-    int r = check_names(h, err);
-    if (r < 0)
-        return r;
-    h->first_size = (size_t)1 << h->cluster_bits;
-    h->header_length = h->version >= 3 ? sizeof(struct qcow2_disk_header) : QCOW2_V2_HEADER_SIZE;
-    free(h->first);
-    h->first = calloc(1, h->first_size);
-    if (h->first == NULL)
-        return img_fail_errno(err, -ENOMEM, "Could not lay out the header");
-
-    struct qcow2_disk_header *disk = (struct qcow2_disk_header *)h->first;
-    disk->magic = put32(QCOW2_MAGIC);
-    disk->cluster_bits = put32(h->cluster_bits);
-    disk->crypt_method = put32(h->crypt_method);
-    struct layout l = {h, h->header_length, false};
-    add_extensions(&l);
-    if (h->backing_file != NULL) {
-        size_t length = strlen(h->backing_file);
-        disk->backing_file_offset = put64(l.used);
-        disk->backing_file_size = put32((uint32_t)length);
-        add_bytes(&l, h->backing_file, length);
-    }
-    if (l.full)
-        return img_fail(err, -EINVAL,
-                        "The names of backing and data file do not fit into the header (cluster_size = %zu)",
-                        h->first_size);
-    header_encode(h);
-    return 0;
 }

@@ -89,6 +89,7 @@ enum {
     QCOW2_MAX_BACKING_NAME = 1023,
     QCOW2_MAX_BACKING_FORMAT = 15,
     QCOW2_MAX_EXTENSIONS = 4096,
+    QCOW2_MAX_LINEAGE = 128, /* bytes */
 };
 
 /* incompatible features */
@@ -119,6 +120,7 @@ struct qcow2_disk_extension {
 #define QCOW2_EXT_BITMAPS 0x23852875u
 #define QCOW2_EXT_CRYPTO 0x0537be77u
 #define QCOW2_EXT_DATA_FILE 0x44415441u
+#define QCOW2_EXT_LINEAGE 0x696d6770u /* "imgp", ours: what the active state descends from (header.h) */
 
 struct qcow2_disk_feature_name {
     uint8_t type; /* 0 incompatible, 1 compatible, 2 autoclear */

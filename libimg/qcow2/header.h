@@ -30,6 +30,8 @@ struct qcow2_header {
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_offset, bitmap_directory_size;
     uint64_t crypto_offset, crypto_length;
+    uint8_t lineage[QCOW2_MAX_LINEAGE]; /* an extension of ours, for who knows about snapshots */
+    uint32_t lineage_length;            /* bytes; 0: the image has none */
 
     uint8_t *first;    /* owned: the first cluster as it is on disk */
     size_t first_size; /* bytes of it: the cluster size */
@@ -52,6 +54,18 @@ void header_encode(struct qcow2_header *header);
  * backing format, data file, feature names), backing name. Fills header->first (header->first_size is the cluster
  * size). -EINVAL when it does not fit. */
 int header_compose(struct qcow2_header *header, struct img_error *err);
+
+/* What a new layout means for the bytes of the first cluster from 512 on. */
+struct header_outside {
+    size_t offset, length;      /* these must be durable before sector 0 is written; length 0: none */
+    size_t stale, stale_length; /* these are fields of the header afterwards that nobody knows: to be zeroed then */
+};
+
+/* For a switch that changes names or extensions: makes `first` say what the fields say, if it does not yet. What comes
+ * to lie outside of sector 0 lies where the header on the disk keeps nothing, so it can be written, and be made
+ * durable, before sector 0 names it. Extensions of others are kept. -ENOSPC: there is no such place; -EINVAL: a name is
+ * too long. The header is as it was then, but for the fields that the caller changed. */
+int header_relayout(struct qcow2_header *header, struct header_outside *outside, struct img_error *err);
 
 /* The image's number of L1 entries for `size` bytes; UINT64_MAX: too large for the format. */
 uint64_t header_l1_entries(uint64_t size, uint32_t cluster_bits, bool extended_l2);

@@ -416,7 +416,9 @@ void corrupt_found(struct qcow2 *q, const char *format, ...) __attribute__((form
 
 /* ---- switch.c ---- */
 
-/* Header sector 0 with a barrier before and after. Role held; the header struct has been changed by the caller. */
+/* Header sector 0 with a barrier before and after. Role held; the header struct has been changed by the caller: fixed
+ * fields, names, extensions. -ENOSPC or -EINVAL: new names do not fit, nothing was written and the image goes on; the
+ * caller takes its changes of the fields back. */
 int header_switch(struct qcow2 *q, struct img_error *err);
 int first_change(struct qcow2 *q, struct img_error *err);
 int mark_corrupt(struct qcow2 *q, struct img_error *err);

@@ -5,14 +5,35 @@
  * durable what it names, after it a barrier makes it durable itself, so a power cut leaves exactly before or after. A
  * light switch changes no count of an existing cluster: new clusters are counted first and leak if the cut comes early,
  * old ones go through limbo and leak if it comes late.
+ *
+ * Names and extensions change with it: whoever holds role sets the fields of the header and calls header_switch, which
+ * lays them out so that one write selects them (header_relayout).
  */
 #include "qcow2.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Names and extensions that sector 0 is about to name, where the header on the disk has nothing. */
+static int write_outside(struct qcow2 *q, struct header_outside *outside, struct img_error *err) {
+    int r = header_relayout(&q->header, outside, err);
+    if (r < 0)
+        return img_prefix(err, r, "Could not change the header of '%s': ", q->image->path);
+    if (outside->length)
+        r = storage_write(q->file, q->header.first + outside->offset, outside->length, outside->offset);
+    return r < 0 ? img_fail_errno(err, r, "could not write the names in the header of '%s'", q->image->path) : 0;
+}
 
 int header_switch(struct qcow2 *q, struct img_error *err) {
-    int r = barrier(q, true);
+    struct header_outside outside;
+    int r = write_outside(q, &outside, err);
+    if (r < 0) {
+        if (outside.length)
+            fail_for_good(q, r, "the host could not write the header");
+        return r;
+    }
+    r = barrier(q, true);
     if (r == 0) {
         r = header_write_sector(q->file, &q->header);
         if (r < 0)
@@ -20,6 +41,10 @@ int header_switch(struct qcow2 *q, struct img_error *err) {
     }
     if (r == 0)
         r = barrier(q, true);
+    if (r == 0 && outside.stale_length) { /* no barrier, no error: it matters to no reader of today */
+        memset(q->header.first + outside.stale, 0, outside.stale_length);
+        (void)storage_write(q->file, q->header.first + outside.stale, outside.stale_length, outside.stale);
+    }
     return r < 0 ? img_fail_errno(err, r, "could not change the header of '%s'", q->image->path) : 0;
 }
 
