@@ -61,12 +61,12 @@ def race(contestants, target, rounds, cold):
 def nbd(way, source, target, size):
     """The command of nbdcopy, and what must be there before."""
     if way == 'raw -> qcow2':
-        return (['nbdcopy', '--flush', source, '[', 'qemu-nbd', '-f', 'qcow2', '--discard=unmap', target, ']'],
+        return (['nbdcopy', '--flush', '--', source, '[', 'qemu-nbd', '-f', 'qcow2', '--discard=unmap', target, ']'],
                 ['qemu-img', 'create', '-q', '-f', 'qcow2', target, str(size)])
     if way == 'qcow2 -> raw':
-        return (['nbdcopy', '--flush', '[', 'qemu-nbd', '-r', '-f', 'qcow2', source, ']', target],
+        return (['nbdcopy', '--flush', '--', '[', 'qemu-nbd', '-r', '-f', 'qcow2', source, ']', target],
                 ['truncate', '-s', str(size), target])
-    return (['nbdcopy', '--flush', '[', 'qemu-nbd', '-r', '-f', 'qcow2', source, ']',
+    return (['nbdcopy', '--flush', '--', '[', 'qemu-nbd', '-r', '-f', 'qcow2', source, ']',
              '[', 'qemu-nbd', '-f', 'qcow2', '--discard=unmap', target, ']'],
             ['qemu-img', 'create', '-q', '-f', 'qcow2', target, str(size)])
 
