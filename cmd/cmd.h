@@ -23,7 +23,8 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct command check_command, compare_command, convert_command, create_command, info_command, map_command;
+extern const struct command check_command, compare_command, convert_command, create_command, info_command, map_command,
+    snapshot_command;
 
 /* Prints the help of one command on stdout. */
 void print_command_help(const struct command *command);

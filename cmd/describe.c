@@ -68,7 +68,7 @@ static json_t *specific_json(const struct img_info *info) {
     return strcmp(info->format, "qcow2") == 0 ? qcow2_json(info) : NULL;
 }
 
-static json_t *snapshots_json(const struct img_info *info) {
+json_t *describe_snapshots_json(const struct img_info *info) {
     json_t *list = json_new_array();
     for (size_t i = 0; i < info->nsnapshots; i++) {
         const struct img_snapshot_info *snapshot = &info->snapshots[i];
@@ -92,7 +92,7 @@ json_t *describe_json(const char *name, const struct img_info *info) {
     if (info->backing_file && info->backing_format)
         json_put_text(o, "backing-filename-format", info->backing_format);
     if (info->nsnapshots)
-        json_put(o, "snapshots", snapshots_json(info));
+        json_put(o, "snapshots", describe_snapshots_json(info));
     json_put_number(o, "virtual-size", info->virtual_size);
     json_put_text(o, "filename", path_of(name));
     if (info->cluster_size)
@@ -176,7 +176,7 @@ static void print_snapshot(FILE *out, const struct img_snapshot_info *snapshot) 
     fprintf(out, " %8s%20s%13s%11s\n", human_size(snapshot->vm_state_size, size), date, clock, icount);
 }
 
-static void print_snapshots(FILE *out, const struct img_info *info) {
+void describe_snapshots(FILE *out, const struct img_info *info) {
     fprintf(out, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
     for (size_t i = 0; i < info->nsnapshots; i++)
         print_snapshot(out, &info->snapshots[i]);
@@ -216,7 +216,7 @@ void describe_print(FILE *out, const char *name, const struct img_info *info) {
     if (info->backing_file)
         print_backing(out, info);
     if (info->nsnapshots)
-        print_snapshots(out, info);
+        describe_snapshots(out, info);
     json_t *data = specific_json(info);
     if (data) {
         fprintf(out, "Format specific information:\n");

@@ -13,6 +13,10 @@
 json_t *describe_json(const char *name, const struct img_info *info);
 void describe_print(FILE *out, const char *name, const struct img_info *info);
 
+/* The list of snapshots as `info` shows it; the table prints its head even when there are none. */
+json_t *describe_snapshots_json(const struct img_info *info);
+void describe_snapshots(FILE *out, const struct img_info *info);
+
 /* Opens the image just made and prints it as JSON; the exit status. */
 int describe_result(const char *name, const char *format);
 

@@ -18,7 +18,8 @@
 #include "report.h"
 
 static const struct command *const commands[] = {
-    &check_command, &compare_command, &convert_command, &create_command, &info_command, &map_command,
+    &check_command, &compare_command, &convert_command, &create_command, &info_command, &map_command, &snapshot_command,
+
 };
 
 static const struct command *find_command(const char *name) {

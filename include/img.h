@@ -260,7 +260,8 @@ struct img_bitmap_info {
     bool in_use, enabled; /* flag bits 0 and 1 of the bitmap directory */
 };
 
-/* All strings and arrays are owned by the image and stand until img_close, img_resize or img_check. */
+/* All strings and arrays are owned by the image and stand until img_close, img_resize, img_check or a
+ * change of its snapshots. */
 struct img_info {
     const char *path, *format;
     uint64_t virtual_size;
@@ -337,6 +338,32 @@ enum img_resize_flags {
  * that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
 IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                        struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- internal snapshots ----------------------------------------------------------------------- */
+
+/* The next three are exclusive: requests that run are waited for (those of a queue end while its thread is in a call of
+ * it), new ones wait until the change is made. They may be called at any time, from any thread that has no request of
+ * its own under way. A power cut leaves exactly the old or exactly the new image; so does an error, but for a deletion
+ * (see there). A backing file is not touched. -ENOTSUP: the format has no snapshots, or the data are in an external
+ * file; -EOVERFLOW: a reference count would not fit; -EBADF: it was opened for reading, or with INFO or CHECK. If the
+ * changed image cannot be read back it takes no more requests. qcow2: "Snapshots". */
+
+struct img_snapshot_options {
+    uint64_t date_ns; /* since 1970; 0: now */
+};
+
+/* Keeps the active state as a snapshot. Its id is the next number; a name need not be unique, and is cut after 255
+ * bytes. `options` may be NULL. -EFBIG: there are 65536, or their table is full. */
+IMG_API int img_snapshot_create(struct img *image, const char *name, const struct img_snapshot_options *options,
+                                struct img_error *err) IMG_WARN_UNUSED;
+/* Makes the snapshot, found by id or else by name, the active state, its size included; what was active is lost. The
+ * state of a machine stays in the snapshot. -ENOENT: there is none; -EBUSY: the image has bitmaps, which could not tell
+ * the change; -ENOTSUP: version 2, and the sizes differ. */
+IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
+/* Gives the snapshot, found by id or else by name, up. Where there is no room for the change it is made in steps, of
+ * which a power cut, and lack of room to the end, may leave clusters that nobody names (leaks). -ENOENT: there is
+ * none. */
+IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- checking ------------------------------------------------------------------------------- */
 

@@ -48,6 +48,13 @@ enum img_park {
     IMG_PARK_WORK,   /* it takes a call of `ready`, in a thread that may block */
 };
 
+/* What is done to internal snapshots. */
+struct img_snapshot_change {
+    enum img_snapshot_op { IMG_SNAPSHOT_CREATE, IMG_SNAPSHOT_APPLY, IMG_SNAPSHOT_DELETE } op;
+    const char *name; /* CREATE: of the new one; else id or name */
+    uint64_t date_ns;
+};
+
 struct img_driver {
     const char *name;
     /* Says from the first bytes of the file whether it is this format. */
@@ -82,6 +89,8 @@ struct img_driver {
     int (*map)(struct img *, uint64_t offset, uint64_t length, struct img_extent *, struct img_error *);
     int (*info)(struct img *, struct img_info *, struct img_error *);
     int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
+    /* Nothing runs, and new requests are held back. NULL: the format has no snapshots. */
+    int (*snapshot)(struct img *, const struct img_snapshot_change *, struct img_error *);
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
     /* Where the guest's bytes lie; NULL: not open. */

@@ -19,8 +19,22 @@
 
 /* ---- L1 and the set of metadata clusters ---- */
 
-static int read_l1(struct qcow2 *q, uint64_t offset, uint32_t entries, struct img_error *err) {
+static int fill_l1(struct qcow2 *q, uint64_t offset, uint32_t entries, struct img_error *err) {
     uint64_t bytes = (uint64_t)entries * 8;
+    for (uint64_t at = 0; at < bytes;) {
+        struct storage_extent e = {.length = bytes - at};
+        int r = q->file->ops->extent(q->file, offset + at, bytes - at, &e);
+        if (r == 0 && !e.zero) /* holes stay untouched memory */
+            r = storage_read(q->file, (uint8_t *)q->l1 + at, e.length, offset + at);
+        if (r < 0)
+            return img_fail_errno(err, r, "Could not read L1 table of '%s'", q->image->path);
+        at += e.length;
+    }
+    atomic_store(&q->l1_size, entries);
+    return 0;
+}
+
+static int read_l1(struct qcow2 *q, uint64_t offset, uint32_t entries, struct img_error *err) {
     void *l1 =
         mmap(NULL, QCOW2_MAX_L1_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (l1 == MAP_FAILED)
@@ -29,17 +43,7 @@ static int read_l1(struct qcow2 *q, uint64_t offset, uint32_t entries, struct im
     q->l1_dirty = calloc(QCOW2_MAX_L1_BYTES / 512 / 64, 8);
     if (!q->l1_dirty)
         return img_fail(err, -ENOMEM, "no memory for the L1 table of '%s'", q->image->path);
-    for (uint64_t at = 0; at < bytes;) {
-        struct storage_extent e = {.length = bytes - at};
-        int r = q->file->ops->extent(q->file, offset + at, bytes - at, &e);
-        if (r == 0 && !e.zero) /* holes stay untouched memory */
-            r = storage_read(q->file, (uint8_t *)l1 + at, e.length, offset + at);
-        if (r < 0)
-            return img_fail_errno(err, r, "Could not read L1 table of '%s'", q->image->path);
-        at += e.length;
-    }
-    atomic_store(&q->l1_size, entries);
-    return 0;
+    return fill_l1(q, offset, entries, err);
 }
 
 static void note_table(struct qcow2 *q, const char *what, uint64_t offset, uint64_t bytes) {
@@ -228,6 +232,39 @@ int qcow2_reload(struct qcow2 *q, struct img_error *err) {
     if (r < 0) {
         q->unreadable = true;
         fail_for_good(q, r, "the repaired image could not be loaded");
+    }
+    return r;
+}
+
+/* The caches are emptied while memory still says what the disk was: nothing in them is dirty. */
+static int read_anew(struct qcow2 *q, uint64_t fresh, struct img_error *err) {
+    uint64_t counts = (uint64_t)q->refcounts.capacity * q->refcounts.piece_bytes;
+    l2_forget(q);
+    memset((void *)q->l1, 0, (uint64_t)atomic_load(&q->l1_size) * 8);
+    refcounts_forget(q);
+    metadata_destroy(q);
+    snapshots_free(&q->snapshots);
+    free(q->info_snapshots);
+    q->info_snapshots = NULL;
+    q->alloc.fresh = fresh;
+    q->alloc.scan = 1; /* holes may be anywhere */
+    if (metadata_init(q) < 0)
+        return img_fail(err, -ENOMEM, "no memory for the tables of '%s'", q->image->path);
+    int r = snapshots_read(q->file, &q->header, &q->snapshots, err);
+    if (r == 0)
+        r = fill_l1(q, q->header.l1_offset, q->header.l1_size, err);
+    if (r < 0)
+        return r;
+    note_metadata(q);
+    atomic_store(&q->image->size, q->header.size);
+    return refcounts_init(q, counts, err);
+}
+
+int qcow2_adopt(struct qcow2 *q, uint64_t fresh, struct img_error *err) {
+    int r = read_anew(q, fresh, err);
+    if (r < 0) {
+        q->unreadable = true;
+        fail_for_good(q, r, "the changed image could not be loaded");
     }
     return r;
 }
@@ -438,6 +475,7 @@ const struct img_driver qcow2_driver = {
     .map = qcow2_map,
     .info = qcow2_info,
     .resize = qcow2_resize,
+    .snapshot = qcow2_snapshot,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
     .data = qcow2_data,

@@ -10,6 +10,8 @@
  *   alloc.c     runs of free clusters for each context, the free list, the length of the file
  *   flush.c     rounds, limbo
  *   switch.c    changes of header sector 0
+ *   fullswitch.c changes of counts and flags of existing clusters; deltas.c, tree.c what it counts with
+ *   states.c     internal snapshots: create, apply, delete
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -433,11 +435,15 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err);
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err);
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err);
+int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);
 int qcow2_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
                 struct img_error *err);
 /* Loads or reloads everything that is read from the file: header, L1, counts, snapshots. */
 int qcow2_load(struct qcow2 *q, const struct img_driver_options *options, struct img_error *err);
 int qcow2_reload(struct qcow2 *q, struct img_error *err);
+/* After a full switch: memory follows the header in memory and the file, in which host clusters from `fresh` on were
+ * never handed out. Nothing runs; role held. After an error the image takes no more requests. */
+int qcow2_adopt(struct qcow2 *q, uint64_t fresh, struct img_error *err);
 /* Everything durable, then everything that was reserved given back, then the free tail cut off. No plan that writes is
  * open; what open reads pin stays in limbo. */
 int qcow2_rest(struct qcow2 *q, struct img_error *err);

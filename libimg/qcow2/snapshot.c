@@ -131,9 +131,11 @@ static int read_all(struct directory *d, const struct qcow2_header *h, struct qc
             return read_failed(r, index, h, err);
         out->count++; /* from here on snapshots_free frees what it owns */
         directory_align(d);
+        out->list[index].at = (uint32_t)(d->position - d->start);
         r = read_one(d, h, index, &out->list[index], err);
         if (r < 0)
             return r;
+        out->list[index].length = (uint32_t)(d->position - d->start) - out->list[index].at;
         names += strlen(out->list[index].id) + strlen(out->list[index].name);
         if (names > QCOW2_MAX_NAME_BYTES)
             return img_fail(err, -EINVAL,

@@ -9,6 +9,7 @@ struct qcow2_snapshot {
     uint64_t l1_offset;
     uint32_t l1_size;                                                /* entries */
     uint32_t extra_size;                                             /* bytes on disk */
+    uint32_t at, length;                                             /* bytes: where it lies in the table */
     char *id, *name;                                                 /* owned */
     uint64_t vm_state_size, disk_size, date_ns, vm_clock_ns, icount; /* disk_size UINT64_MAX: not recorded */
 };
