@@ -23,6 +23,7 @@ static bool fails(struct judge *j, const char *format, ...) {
 struct trial {
     struct judge *judge;
     struct log *disk;
+    uint64_t cut;
     uint64_t leaks;
     uint64_t size;
     uint8_t *all; /* what its windows hold */
@@ -112,7 +113,17 @@ static bool look_at_snapshots(struct trial *t, const char *when) {
     for (unsigned i = 0; i < j->nsnapshots && good; i++) {
         struct img *image = NULL;
         struct img_error err = {0};
-        if (open_disk(t->disk, 0, j->snapshots[i].name, &image, &err)) {
+        int rc = open_disk(t->disk, 0, j->snapshots[i].name, &image, &err);
+        bool must = t->cut >= j->snapshots[i].born && t->cut < j->snapshots[i].asked_away;
+        bool may = t->cut >= j->snapshots[i].asked && t->cut < j->snapshots[i].gone;
+        if (rc == -ENOENT && !must)
+            continue;
+        if (!rc && !may) {
+            img_close(image, NULL);
+            good = fails(j, "%s: snapshot %s is there", when, j->snapshots[i].name);
+            break;
+        }
+        if (rc) {
             good = fails(j, "%s: snapshot %s does not open: %s", when, j->snapshots[i].name, err.text);
             break;
         }
@@ -146,6 +157,23 @@ static bool look_at_marks(struct trial *t) {
             good = fails(j, "guest data have changed, but bitmap %s is not in use", info.bitmaps[i].name);
     img_close(image, NULL);
     return good;
+}
+
+/* What a cut inside a full switch may leave. */
+static bool look_at_switches(struct trial *t) {
+    struct judge *j = t->judge;
+    size_t bytes = model_bytes(j->model);
+    for (unsigned i = 0; i < j->nswitches; i++) {
+        const struct judge_switch *s = &j->switches[i];
+        if (t->cut < s->begin || t->cut >= s->end)
+            continue;
+        if (t->leaks)
+            return fails(j, "%" PRIu64 " leaks inside full switch %u", t->leaks, i);
+        if ((t->size != s->size_before || memcmp(t->all, s->before, bytes)) &&
+            (t->size != s->size_after || memcmp(t->all, s->after, bytes)))
+            return fails(j, "full switch %u is there in part", i);
+    }
+    return true;
 }
 
 /* ---- going on ------------------------------------------------------------------------------------- */
@@ -300,12 +328,14 @@ bool judge_state(void *opaque, const struct replay_state *state) {
     struct judge *j = opaque;
     struct trial t;
     trial_begin(&t, j, state->devices);
+    t.cut = state->cut;
     bool ask = j->qemu_every && j->judged++ % j->qemu_every == 0;
     if (j->dump)
         bytes_save(&state->devices[0], j->dump);
     bool good = look(&t, UINT64_MAX, t.all, "after the cut");
     if (good && !model_allows(j->model, state->cut, t.size, t.all, j->last, sizeof(j->last)))
         good = false;
+    good = good && look_at_switches(&t);
     good = good && look_at_snapshots(&t, "after the cut");
     good = good && look_at_marks(&t);
     good = good && (!ask || ask_qemu(j, t.disk, "after the cut"));

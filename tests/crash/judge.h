@@ -2,7 +2,8 @@
 /* judge.h - is a disk state as it must be after a power cut?
  *
  * The image opens, img_check finds neither corruption nor error, each sector holds a value that the model allows, each
- * internal snapshot reads as it did; where guest data have changed, enabled bitmaps are marked in use and unknown
+ * internal snapshot reads as it did, and is there when it must be; a cut inside a full switch leaves exactly before or
+ * after, and no leak; where guest data have changed, enabled bitmaps are marked in use and unknown
  * autoclear bits are gone. Then the image is opened for writing, a few places are written, zeroed and
  * discarded: all else must stay as it was, the check must stay clean and find no more leaks than before. qemu-img check
  * gives a second opinion, before and after.
@@ -14,7 +15,14 @@
 #include "qemu.h"
 #include "replayer.h"
 
-enum { JUDGE_SNAPSHOTS = 4, JUDGE_CACHE = 128 << 10 };
+enum { JUDGE_SNAPSHOTS = 12, JUDGE_SWITCHES = 16, JUDGE_CACHE = 128 << 10 };
+
+/* A change that is wholly there or not at all, of an image that was closed cleanly before it. */
+struct judge_switch {
+    uint64_t begin, end; /* ticks */
+    uint64_t size_before, size_after;
+    uint8_t *before, *after; /* all windows; owned */
+};
 
 struct judge {
     const struct log *log;     /* its devices' paths are the states' */
@@ -26,9 +34,13 @@ struct judge {
     bool no_discard;           /* a discard has no effect on this image (version 2 over a backing file) */
     struct {
         const char *name;
-        uint8_t *content; /* of all windows */
+        uint8_t *content; /* of all windows; owned */
+        /* ticks: it is there from some moment in [asked, born] to some moment in [asked_away, gone] */
+        uint64_t asked, born, asked_away, gone;
     } snapshots[JUDGE_SNAPSHOTS];
     unsigned nsnapshots;
+    struct judge_switch switches[JUDGE_SWITCHES];
+    unsigned nswitches;
 
     uint8_t *original; /* of all windows, at the start */
 

@@ -61,14 +61,16 @@ static void watch(struct world *w, struct img *image, uint64_t offset, uint64_t 
 
 static void meet_snapshots(struct world *w) {
     const struct scenario *s = w->scenario;
-    for (unsigned i = 0; i < JUDGE_SNAPSHOTS && s->snapshots[i]; i++) {
+    for (unsigned i = 0; i < sizeof(s->snapshots) / sizeof(s->snapshots[0]) && s->snapshots[i]; i++) {
         struct img *image = open_as_it_is(w, s->snapshots[i]);
         struct img_error err = {0};
         uint8_t *all = xcalloc(1, model_bytes(w->model));
         if (judge_read(w->model, image, all, &err))
             DIE("%s: snapshot %s cannot be read: %s", s->name, s->snapshots[i], err.text);
         w->judge.snapshots[w->judge.nsnapshots].name = s->snapshots[i];
-        w->judge.snapshots[w->judge.nsnapshots++].content = all;
+        w->judge.snapshots[w->judge.nsnapshots].content = all;
+        w->judge.snapshots[w->judge.nsnapshots].asked_away = w->judge.snapshots[w->judge.nsnapshots].gone = UINT64_MAX;
+        w->judge.nsnapshots++;
         img_close(image, NULL);
     }
 }
@@ -167,6 +169,10 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
     qemu_end(&w.judge.qemu);
     for (unsigned i = 0; i < w.judge.nsnapshots; i++)
         free(w.judge.snapshots[i].content);
+    for (unsigned i = 0; i < w.judge.nswitches; i++) {
+        free(w.judge.switches[i].before);
+        free(w.judge.switches[i].after);
+    }
     free(w.judge.original);
     model_free(w.model);
     log_free(w.log);

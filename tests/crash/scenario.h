@@ -31,6 +31,6 @@ struct scenario {
 
 /* The table; ends with a NULL name. Each part of it lives beside its run functions. */
 extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[],
-    scenarios_queue[];
+    scenarios_queue[], scenarios_snapshot[];
 
 #endif

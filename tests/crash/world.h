@@ -57,6 +57,11 @@ void guest_flush(struct world *w);
 int guest_flush_may_fail(struct world *w);
 int guest_read(struct world *w, void *buffer, uint64_t length, uint64_t offset, struct img_error *err);
 void guest_resize(struct world *w, uint64_t size);
+/* The image's snapshots change. `exact`: it is closed and opened before, so a cut inside finds exactly before or after,
+ * and no leak. */
+void guest_snapshot_create(struct world *w, const char *name, bool exact);
+void guest_snapshot_apply(struct world *w, const char *name, bool exact);
+void guest_snapshot_delete(struct world *w, const char *name, bool exact);
 /* Reads everything: it is what was written last. */
 void guest_verify(struct world *w);
 
