@@ -30,7 +30,7 @@ LIBS := -lzstd $(ISAL) -ldeflate -lz -luring -pthread
 TOOL_LIBS := -ljansson
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
-CMD_SRC := $(sort $(wildcard cmd/*.c))
+CMD_SRC := $(sort $(wildcard cmd/*.c cmd/*/*.c))
 
 , := ,
 objects = $(patsubst %.c,$B/obj/%.o,$1)

@@ -88,6 +88,20 @@ bool known_format(const char *name) {
     return strcmp(name, "raw") == 0 || strcmp(name, "qcow2") == 0;
 }
 
+void warn_probed_raw(const char *path, struct img *image) {
+    if (strcmp(img_format(image), "raw") != 0)
+        return;
+    fflush(stdout);
+    fputs("WARNING: Image format was not specified for '", stderr);
+    print_text(stderr, path_of(path));
+    fputs(
+        "' and probing guessed raw.\n"
+        "         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be "
+        "restricted.\n"
+        "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+        stderr);
+}
+
 struct img *open_image(const char *path, const struct img_open_options *options) {
     struct img_error err = {0};
     struct img *image;
@@ -104,5 +118,7 @@ struct img *open_image(const char *path, const struct img_open_options *options)
         report_open_error(&err, path);
         return NULL;
     }
+    if ((options->flags & IMG_OPEN_WRITE) && !options->format)
+        warn_probed_raw(path, image);
     return image;
 }

@@ -23,8 +23,10 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct command check_command, compare_command, convert_command, create_command, info_command, map_command,
-    snapshot_command;
+/* One for each line of commands.def. */
+#define COMMAND(name) extern const struct command name##_command;
+#include "commands.def"
+#undef COMMAND
 
 /* Prints the help of one command on stdout. */
 void print_command_help(const struct command *command);
@@ -61,6 +63,9 @@ bool parse_cache(const char *text, enum img_cache *cache);
 
 /* Is there an image format of this name? */
 bool known_format(const char *name);
+
+/* Says that a writable image was taken for raw because nobody named its format; nothing if it is not raw. */
+void warn_probed_raw(const char *path, struct img *image);
 
 /* Opens an image; on failure says why, as "Could not open 'PATH': ...", and returns NULL. */
 struct img *open_image(const char *path, const struct img_open_options *options);

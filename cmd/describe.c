@@ -217,6 +217,10 @@ void describe_print(FILE *out, const char *name, const struct img_info *info) {
         print_backing(out, info);
     if (info->nsnapshots)
         describe_snapshots(out, info);
+    describe_print_specific(out, info);
+}
+
+void describe_print_specific(FILE *out, const struct img_info *info) {
     json_t *data = specific_json(info);
     if (data) {
         fprintf(out, "Format specific information:\n");

@@ -12,6 +12,8 @@
 /* `name` is the file's name as it was given. */
 json_t *describe_json(const char *name, const struct img_info *info);
 void describe_print(FILE *out, const char *name, const struct img_info *info);
+/* Only the part that the format has of its own; nothing where it has none. */
+void describe_print_specific(FILE *out, const struct img_info *info);
 
 /* The list of snapshots as `info` shows it; the table prints its head even when there are none. */
 json_t *describe_snapshots_json(const struct img_info *info);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* main.c - finds the subcommand and runs it.
  *
- * The command is the first argument, or the part of argv[0] behind "img-" when the tool was started by such a link.
+ * The command is the first argument, or the part of argv[0] behind "img-" when the tool was started by such a link; a
+ * link called qemu-io starts the test shell.
  * A command's result is also whether its output could be written: a full disk under stdout is an error.
  *
  * Standard descriptors that are closed are filled before anything is opened: else an image would get such a number, and
@@ -18,8 +19,9 @@
 #include "report.h"
 
 static const struct command *const commands[] = {
-    &check_command, &compare_command, &convert_command, &create_command, &info_command, &map_command, &snapshot_command,
-
+#define COMMAND(name) &name##_command,
+#include "commands.def"
+#undef COMMAND
 };
 
 static const struct command *find_command(const char *name) {
@@ -50,7 +52,7 @@ static void print_help(void) {
 
 void print_command_help(const struct command *command) {
     const char *program = report_program();
-    bool by_link = strncmp(program, "img-", 4) == 0;
+    bool by_link = strncmp(program, "img-", 4) == 0 || strcmp(program, "qemu-io") == 0;
     printf("usage: %s%s%s %s\n%s.\n\nOptions:\n%s  -h, --help              show this help\n", program,
            by_link ? "" : " ", by_link ? "" : command->name, command->usage, command->summary, command->options);
 }
@@ -71,6 +73,8 @@ static int dispatch(int argc, char **argv) {
     const struct command *linked = NULL;
     if (strncmp(report_program(), "img-", 4) == 0)
         linked = find_command(report_program() + 4);
+    if (strcmp(report_program(), "qemu-io") == 0)
+        linked = &io_command;
     if (linked) {
         if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
             print_version();

@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='check compare convert create help info map'
+_img_commands='check compare convert create help info io map'
 
 # The options of a command.
 _img_options() {
@@ -16,6 +16,10 @@ _img_options() {
             --rate-limit --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output --help ;;
+    io)
+        echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
+            --help
+        ;;
     info) echo --format --output --backing-chain --cache --force-share --help ;;
     map) echo --format --output --start-offset --max-length --cache --force-share --help ;;
     esac
@@ -26,11 +30,15 @@ _img_values() {
     case $1:$2 in
     *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
         echo raw qcow2 ;;
-    check:-f | compare:-f | convert:-f | create:-f | info:-f | map:-f | convert:-O | create:-B) echo raw qcow2 ;;
+    check:-f | compare:-f | convert:-f | create:-f | info:-f | io:-f | map:-f | convert:-O | create:-B) echo raw qcow2 ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
     *:--cache | *:--target-cache | *:--source-cache | *:-T | convert:-t | info:-t)
         echo none writeback writethrough directsync unsafe ;;
+    io:-t) echo none writeback writethrough directsync unsafe ;;
+    io:--discard | io:-d) echo unmap ignore ;;
+    io:--aio | io:-i) echo threads native io_uring ;;
+    io:--cmd | io:-c) echo ;;
     check:--repair | check:-r) echo leaks all ;;
     *:--options | *:--target-format-options | convert:-o | create:-o)
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
@@ -85,4 +93,4 @@ _img() {
     # otherwise the default of `complete`: names of files
 }
 
-complete -o bashdefault -o default -F _img img img-check img-compare img-convert img-create img-info img-map
+complete -o bashdefault -o default -F _img img img-check img-compare img-convert img-create img-info img-io img-map

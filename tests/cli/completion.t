@@ -14,13 +14,13 @@ complete_words() {
     printf '%s ' "${COMPREPLY[@]}" | sed 's/ $//'
 }
 
-is "$(complete_words img '')" "check compare convert create help info map --help --version" "the commands"
+is "$(complete_words img '')" "check compare convert create help info io map --help --version" "the commands"
 is "$(complete_words img co)" "compare convert" "those that begin so"
 is "$(complete_words img help m)" "map" "behind help"
 commands=$("$IMG" help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p' | sort | tr '\n' ' ')
 is "$(echo "$_img_commands" | tr ' ' '\n' | sort | tr '\n' ' ')" "$commands" "the tool has the same ones"
 
-for command in create info check map compare convert; do
+for command in create info check map compare convert io; do
     known=$("$IMG" "$command" --help | grep -oE '^ +(-[a-zA-Z], )*--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort | tr '\n' ' ')
     is "$(_img_options $command | tr ' ' '\n' | sort | tr '\n' ' ')" "$known" "$command: the options of its help"
     for option in $(_img_options $command); do
