@@ -42,7 +42,7 @@ int next_option(const struct command *command, int argc, char **argv);
     }
 
 /* Values of long options that have no short form. */
-enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_TARGET_IS_ZERO, OPT_PROGRESS, OPT_COMPRESSION_LEVEL };
+enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_TARGET_IS_ZERO, OPT_PROGRESS, OPT_COMPRESSION_LEVEL, OPT_SALVAGE };
 
 enum output { OUTPUT_HUMAN, OUTPUT_JSON };
 

@@ -232,6 +232,16 @@ static int on_moved(void *opaque, uint64_t bytes) {
     return interrupted();
 }
 
+/* One line for each sector, as qemu-img has it. What is wrong with an image is an error of reading it. */
+static void on_lost(void *opaque, uint64_t offset, uint64_t length, int code) {
+    const struct convert *c = opaque;
+    if (c->args.common.quiet)
+        return;
+    for (uint64_t at = 0; at < length; at += 512)
+        report("warning: error while reading offset %" PRIu64 ": %s", offset + at,
+               strerror(code == -EUCLEAN || code == -EINVAL ? EIO : -code));
+}
+
 /* How many of the source's layers go into the target when it has a backing file: those above the layer that is that
  * file. 0: all, because it is none of them and may show anything. */
 static unsigned layers_above_backing(const struct convert *c) {
@@ -261,6 +271,8 @@ static int copy_all(struct convert *c, struct img_error *err) {
             .offload = offload_of(&c->args),
             .layers = layers,
             .target_offset = c->sources.list[i].start,
+            .salvage = c->args.salvage,
+            .lost = on_lost,
             .progress = on_progress,
             .moved = on_moved,
             .opaque = c,
@@ -364,7 +376,7 @@ const struct command convert_command = {
     .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
              "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
              "CACHE] [-r RATE]\n"
-             "           [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
+             "           [--salvage] [-C] [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
                "  -O, --target-format=FORMAT\n"
@@ -389,6 +401,7 @@ const struct command convert_command = {
                "  -T, --source-cache=CACHE\n"
                "                          cache mode to read with [writeback]\n"
                "  -r, --rate-limit=RATE   bytes per second\n"
+               "      --salvage           what cannot be read becomes zeroes, with a warning for each sector\n"
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"

@@ -11,7 +11,6 @@
 
 #define MAX_THREADS 16
 #define MAX_SPARSE_SIZE (UINT64_C(16) << 20)
-#define MAX_RATE (UINT64_C(1) << 40)
 #define SECTOR 512
 
 const struct option convert_long_options[] = {
@@ -34,6 +33,7 @@ const struct option convert_long_options[] = {
     {"parallel", required_argument, NULL, 'm'},
     {"oob-writes", no_argument, NULL, 'W'},
     {"copy-range-offloading", no_argument, NULL, 'C'},
+    {"salvage", no_argument, NULL, OPT_SALVAGE},
     {"force-share", no_argument, NULL, 'U'},
     {"progress", optional_argument, NULL, OPT_PROGRESS},
     {"quiet", no_argument, NULL, 'q'},
@@ -114,7 +114,7 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
     case OPT_COMPRESSION_LEVEL:
         return set_level(a, text);
     case 'r':
-        return parse_size_argument("rate limit", text, MAX_RATE, &a->rate);
+        return parse_size_argument("rate limit", text, INT64_MAX, &a->rate);
     default:
         return common_option(opt, &a->common);
     }
@@ -134,6 +134,9 @@ static void set_flag(struct convert_args *a, int opt) {
     case 'W':
         a->out_of_order = true;
         break;
+    case OPT_SALVAGE:
+        a->salvage = true;
+        break;
     case OPT_TARGET_IS_ZERO:
         a->target_is_zero = true;
         break;
@@ -142,10 +145,12 @@ static void set_flag(struct convert_args *a, int opt) {
 
 /* What the options say together; NULL when nothing is wrong with it. */
 static const char *contradiction(const struct convert_args *a) {
-    if (a->offload && a->sparse_given)
-        return "Cannot enable copy offloading when -S is used";
     if (a->offload && a->compress)
         return "Cannot enable copy offloading when -c is used";
+    if (a->offload && a->sparse_given)
+        return "Cannot enable copy offloading when -S is used";
+    if (a->offload && a->salvage)
+        return "Cannot use copy offloading in salvaging mode";
     if (a->level && !a->compress)
         return "--compression-level requires use of -c flag";
     if (a->no_create && a->options)

@@ -426,8 +426,15 @@ struct img_copy_options {
     unsigned layers;       /* only what the first layers of the source's chain hold is copied, the rest is left to the
                               target's backing file; 0: all */
     enum img_copy_offload offload; /* with a sparse_size of 0 nothing but NONE */
-    uint64_t
-        target_offset; /* where the source's first byte goes; a cluster shared with other bytes is not compressed */
+    /* The part of the source that is copied, and where its first byte goes in the target; a cluster shared with other
+     * bytes is not compressed. A length of 0 is all that is behind source_offset. */
+    uint64_t source_offset, source_length;
+    uint64_t target_offset;
+    /* What cannot be read becomes zeroes, sector by sector (512 bytes), instead of failing the copy; all is read, the
+     * host copies nothing. `lost` is told of each run of such sectors, in the order of their offsets, from one thread
+     * at a time; `code` is why (-errno). */
+    bool salvage;
+    void (*lost)(void *opaque, uint64_t offset, uint64_t length, int code);
     /* called now and then from one thread at a time; a non-zero return stops the copy with -ECANCELED */
     int (*progress)(void *opaque, uint64_t done, uint64_t total);
     /* the same, with the bytes of data that were written so far: holes and what the backing file has do not count */
@@ -436,12 +443,12 @@ struct img_copy_options {
 };
 #define IMG_SPARSE_SIZE_DEFAULT 4096
 
-/* Copies all of `source` into `target` at target_offset. Memory is bounded: 160 MiB for the workers, of which there are
- * fewer than wished where each needs much (large clusters at a high level). What was written is on its way to the disk,
- * and in every cache mode but unsafe no more than about 100 MiB of it are dirty; the copy does not flush. Guest bytes
- * of either image that others change meanwhile are copied before or after. -EPERM: it would turn a target that was
- * probed as raw into another format; -EINVAL: it does not fit, or the level is out of range; -ENOTSUP: no compression
- * there; -ENOSPC: the sentence says how much data there is to copy. */
+/* Copies `source`, or a part of it, into `target` at target_offset. Memory is bounded: 160 MiB for the workers, of
+ * which there are fewer than wished where each needs much (large clusters at a high level). What was written is on its
+ * way to the disk, and in every cache mode but unsafe no more than about 100 MiB of it are dirty; the copy does not
+ * flush. Guest bytes of either image that others change meanwhile are copied before or after. -EPERM: it would turn a
+ * target that was probed as raw into another format; -EINVAL: it does not fit, the part is not in the source, or the
+ * level is out of range; -ENOTSUP: no compression there; -ENOSPC: the sentence says how much data there is to copy. */
 IMG_API int img_copy(struct img *source, struct img *target, const struct img_copy_options *options,
                      struct img_error *err) IMG_WARN_UNUSED;
 

@@ -180,7 +180,8 @@ static int reserve_compressed(struct copy *c, struct unit *u, struct img_error *
 
 static bool wants_stop(const struct copy *c) {
     const struct img_copy_options *o = c->options;
-    return (o->progress && o->progress(o->opaque, c->done, c->total)) || (o->moved && o->moved(o->opaque, c->written));
+    return (o->progress && o->progress(o->opaque, c->done, c->end - c->first)) ||
+           (o->moved && o->moved(o->opaque, c->written));
 }
 
 static void report(struct copy *c, const struct unit *u) {
@@ -206,12 +207,14 @@ static int reserve_unit(struct copy *c, struct unit *u, struct img_error *e) {
 static int copy_unit(struct copy *c, struct unit *u, struct img_error *e) {
     int r = 0;
     u->written = 0;
+    u->any_lost = false;
     if (u->kind == UNIT_DATA)
-        r = img_pread(c->source, u->data, u->length, u->offset, e);
+        r = copy_read(c, u, e);
     if (r == 0 && u->kind == UNIT_DATA && c->options->compress)
         r = copy_pack(c, u, e);
     if (r < 0 || !wait_turn(c, u->number))
         return r;
+    copy_tell_lost(c, u);
     r = reserve_unit(c, u, e);
     if (r == 0)
         pass_turn(c);
@@ -242,8 +245,9 @@ static void *worker(void *opaque) {
         u->data = aligned_alloc(ALIGN, bytes);
         u->packed = malloc(c->options->compress ? bytes : 1);
         u->stored = malloc(c->options->compress ? bytes / c->grain * sizeof *u->stored : sizeof *u->stored);
+        u->lost = malloc(LOST_BYTES(bytes));
     }
-    if (!u || !u->data || !u->packed || !u->stored)
+    if (!u || !u->data || !u->packed || !u->stored || !u->lost)
         stop(c, img_fail(&e, -ENOMEM, "no memory to copy '%s'", c->source->path), &e);
     else
         while (next_unit(c, u, &e)) {
@@ -257,6 +261,7 @@ static void *worker(void *opaque) {
         free(u->data);
         free(u->packed);
         free(u->stored);
+        free(u->lost);
     }
     free(u);
     return NULL;
@@ -287,12 +292,16 @@ static int run_workers(struct copy *c) {
 }
 
 static int check_request(const struct copy *c, struct img_error *err) {
-    uint64_t size = img_size(c->target);
+    uint64_t size = img_size(c->target), start = c->options->target_offset, total = c->end - c->first;
     if (!c->target->writable)
         return img_fail(err, -EBADF, "'%s' is open for reading only", c->target->path);
-    if (c->base > size || c->total > size - c->base)
-        return img_fail(err, -EINVAL, "'%s' has %llu bytes, which do not fit into '%s' at %llu of %llu",
-                        c->source->path, (unsigned long long)c->total, c->target->path, (unsigned long long)c->base,
+    if (c->first > img_size(c->source) || total > img_size(c->source) - c->first)
+        return img_fail(err, -EINVAL, "%llu bytes at %llu are not inside '%s', which has %llu bytes",
+                        (unsigned long long)total, (unsigned long long)c->first, c->source->path,
+                        (unsigned long long)img_size(c->source));
+    if (start > size || total > size - start)
+        return img_fail(err, -EINVAL, "%llu bytes of '%s' do not fit into '%s' at %llu of %llu",
+                        (unsigned long long)total, c->source->path, c->target->path, (unsigned long long)start,
                         (unsigned long long)size);
     if (c->options->compress && !c->target->driver->compress)
         return img_fail(err, -ENOTSUP, "Compression not supported for the file format of '%s' (%s)", c->target->path,
@@ -303,12 +312,16 @@ static int check_request(const struct copy *c, struct img_error *err) {
 /* What the copy makes of the first sector of a target that is raw by probing only. */
 static int guard_target(const struct copy *c, struct img_error *err) {
     uint8_t head[RAW_GUARDED];
-    uint64_t count = c->total < RAW_GUARDED ? c->total : RAW_GUARDED;
+    uint64_t total = c->end - c->first, count = total < RAW_GUARDED ? total : RAW_GUARDED;
     if (!count)
         return 0;
-    int r = img_pread(c->source, head, count, 0, err);
+    int r = img_pread(c->source, head, count, c->first, err);
+    if (r < 0 && c->options->salvage) {
+        memset(head, 0, sizeof head);
+        r = 0;
+    }
     struct iovec iov = {head, count};
-    return r < 0 ? r : request_guard(c->target, c->context, &iov, 1, count, c->base, err);
+    return r < 0 ? r : request_guard(c->target, c->context, &iov, 1, count, c->options->target_offset, err);
 }
 
 static uint64_t size_below(struct img *layer, unsigned layers) {
@@ -339,7 +352,7 @@ static void explain_no_space(const struct copy *c) {
 
 /* All that the workers need is there but their buffers. */
 static int run(struct copy *c) {
-    bool guarded = request_is_guarded(c->target, c->base);
+    bool guarded = request_is_guarded(c->target, c->options->target_offset);
     int r = 0;
     if (guarded) {
         pthread_mutex_lock(&c->target->first_sector);
@@ -355,12 +368,10 @@ static int run(struct copy *c) {
 
 int img_copy(struct img *source, struct img *target, const struct img_copy_options *options, struct img_error *err) {
     static const struct img_copy_options defaults = {.sparse_size = IMG_SPARSE_SIZE_DEFAULT};
-    struct copy c = {.source = source,
-                     .target = target,
-                     .options = options ? options : &defaults,
-                     .total = img_size(source),
-                     .err = err};
-    c.base = c.options->target_offset;
+    struct copy c = {.source = source, .target = target, .options = options ? options : &defaults, .err = err};
+    c.first = c.next = c.options->source_offset;
+    c.end = c.options->source_length ? c.first + c.options->source_length : img_size(source);
+    c.base = c.options->target_offset - c.first;
     c.sparse = c.options->sparse_size;
     c.below_size = size_below(source, c.options->layers);
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;

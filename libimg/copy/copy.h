@@ -2,6 +2,7 @@
 /* copy.h - one copy under way: what the files of the copy engine share.
  *
  *   units.c    cuts the source into units, in the order of its offsets
+ *   salvage.c  reads a unit's data, past what cannot be read if that is wanted
  *   pack.c     compresses the clusters of a unit
  *   copy.c     the workers, and their turns at reserving
  *   offload.c  has the host copy or share a unit's bytes
@@ -22,7 +23,8 @@ struct copy {
     struct img *source, *target;
     const struct img_copy_options *options;
     struct img_context *context; /* of the target, shared */
-    uint64_t total, base;        /* bytes of the source; where its first byte goes */
+    uint64_t first, end;         /* the part of the source that is copied */
+    uint64_t base;               /* what is added to an offset of the source (modulo 2^64) to have the target's */
     uint64_t grain;              /* cluster of the target, or 4 KiB: what a unit ends on and a zero is looked for in */
     uint64_t below_size;         /* of the layer that is not copied any more: behind it nothing shows through */
     uint64_t sparse;             /* runs of zeroes from this length on become holes; 0: none does */
@@ -59,6 +61,10 @@ struct unit {
     const uint8_t *from[PLANS]; /* the bytes of each; NULL: the source's, by offload.c */
     unsigned nplans;
     uint64_t written; /* bytes of it that were no hole */
+    /* salvage: the sectors of `data` that could not be read, a bit for each */
+    uint8_t *lost;
+    bool any_lost;
+    int lost_code; /* why, of the last one */
 };
 
 static inline uint64_t target_round_up(const struct copy *c, uint64_t offset) {
@@ -73,6 +79,16 @@ int copy_next_unit(struct copy *c, struct unit *u, struct img_error *err);
 int copy_count_data(const struct copy *c, uint64_t *bytes);
 /* Where the grain that holds byte `at` of the unit ends, in the unit. */
 uint64_t copy_grain_end(const struct copy *c, const struct unit *u, uint64_t at);
+
+/* ---- salvage.c ---- */
+
+/* Bytes of u->lost for a buffer of so many. */
+#define LOST_BYTES(bytes) ((bytes) / SALVAGE_SECTOR / 8 + 1)
+#define SALVAGE_SECTOR 512u
+/* Reads the unit's data. With `salvage` what cannot be read is zero, and noted. */
+int copy_read(const struct copy *c, struct unit *u, struct img_error *err);
+/* Tells the caller of what copy_read noted; in turn. */
+void copy_tell_lost(const struct copy *c, const struct unit *u);
 
 /* ---- pack.c ---- */
 

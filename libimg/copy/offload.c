@@ -39,7 +39,8 @@ int offload_begin(struct copy *c, struct img_error *err) {
     struct storage *to = c->target->driver->data(c->target);
     c->offload = NULL;
     /* who wants every byte stored, or compressed, or runs of zeroes of his own length found, wants them read */
-    if (options->offload == IMG_OFFLOAD_NONE || options->compress || !c->sparse || !to->ops->clone_block)
+    if (options->offload == IMG_OFFLOAD_NONE || options->compress || options->salvage || !c->sparse ||
+        !to->ops->clone_block)
         return 0;
     struct offload *o = calloc(1, sizeof *o);
     if (!o)

@@ -13,7 +13,7 @@ _img_options() {
     convert)
         echo --source-format --target-format --target-format-options --compress --compression-level --backing \
             --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
-            --rate-limit --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
+            --rate-limit --salvage --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output --help ;;
     io)
