@@ -26,7 +26,7 @@ FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSIO
         $(if $(FLAVOUR),$(CFLAGS_$(FLAVOUR)),$(CFLAGS)) $(CPPFLAGS)
 # ISA-L where there is one, as libimg/codec/isal.h sees it; i386 has none.
 ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -lisal)
-LIBS := -lzstd $(ISAL) -ldeflate -lz -luring -pthread
+LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
 TOOL_LIBS := -ljansson
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))

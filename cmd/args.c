@@ -8,6 +8,7 @@
 #include "cmd.h"
 #include "names.h"
 #include "report.h"
+#include "secret.h"
 
 int next_option(const struct command *command, int argc, char **argv) {
     char short_opts[64];
@@ -79,13 +80,19 @@ bool common_option(int opt, struct common_options *common) {
         return progress_parse(optarg, &common->progress);
     case OPT_OUTPUT:
         return parse_output(optarg, &common->output);
+    case OPT_OBJECT:
+        return secret_add(optarg);
+    case OPT_KEY:
+        return secret_use(optarg);
+    case OPT_KEY_FILE:
+        return secret_use_file(optarg);
     default:
         return true;
     }
 }
 
 bool known_format(const char *name) {
-    return strcmp(name, "raw") == 0 || strcmp(name, "qcow2") == 0;
+    return strcmp(name, "raw") == 0 || strcmp(name, "qcow2") == 0 || strcmp(name, "luks") == 0;
 }
 
 void warn_probed_raw(const char *path, struct img *image) {
@@ -114,7 +121,10 @@ struct img *open_image(const char *path, const struct img_open_options *options)
         report("Could not open '%s': force-share=on can only be used with read-only images", path);
         return NULL;
     }
-    if (img_open(path_of(path), options, &image, &err) < 0) {
+    struct img_open_options with_key = *options;
+    if (!with_key.ask_key)
+        with_key.ask_key = secret_ask;
+    if (img_open(path_of(path), &with_key, &image, &err) < 0) {
         report_open_error(&err, path);
         return NULL;
     }

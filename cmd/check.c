@@ -45,6 +45,7 @@ static const struct option long_opts[] = {
     {"force-share", no_argument, NULL, 'U'},
     {"quiet", no_argument, NULL, 'q'},
     {"progress", optional_argument, NULL, OPT_PROGRESS},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 
@@ -266,7 +267,8 @@ static int run(int argc, char **argv) {
 const struct command check_command = {
     .name = "check",
     .summary = "look for errors in an image and repair them",
-    .usage = "[-f FORMAT] [--output=human|json] [-r leaks|all] [-T CACHE] [-p] [-q] [-U] FILE",
+    .usage = "[-f FORMAT] [--output=human|json] [-r leaks|all] [-T CACHE] [-p] [-q] [-U] [--object=SECRET] [--key=ID] "
+             "[--key-file=PATH] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "  -r, --repair=leaks|all  give back leaked space, or repair everything\n"
@@ -274,7 +276,7 @@ const struct command check_command = {
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but findings and errors\n"
-               "  -U, --force-share       read although another program writes to it\n",
+               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
     .short_opts = "f:r:T:Uqp",
     .long_opts = long_opts,
     .run = run,

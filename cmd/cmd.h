@@ -42,7 +42,28 @@ int next_option(const struct command *command, int argc, char **argv);
     }
 
 /* Values of long options that have no short form. */
-enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_TARGET_IS_ZERO, OPT_PROGRESS, OPT_COMPRESSION_LEVEL, OPT_SALVAGE };
+enum {
+    OPT_OUTPUT = 256,
+    OPT_BACKING_CHAIN,
+    OPT_TARGET_IS_ZERO,
+    OPT_PROGRESS,
+    OPT_COMPRESSION_LEVEL,
+    OPT_OBJECT,
+    OPT_KEY,
+    OPT_KEY_FILE,
+    OPT_SALVAGE,
+};
+
+/* The options of every command that opens images, and their lines of help. */
+#define OPTIONS_KEYS                                                                                                   \
+    {"object", required_argument, NULL, OPT_OBJECT}, {"key", required_argument, NULL, OPT_KEY}, {                      \
+        "key-file", required_argument, NULL, OPT_KEY_FILE                                                              \
+    }
+#define HELP_KEYS                                                                                                      \
+    "      --object=secret,id=ID,file=PATH\n"                                                                          \
+    "                          a passphrase; also data=TEXT, format=base64, keyid=ID,iv=BASE64\n"                      \
+    "      --key=ID            the secret that opens the encrypted images\n"                                           \
+    "      --key-file=PATH     the same from a file, - for the standard input\n"
 
 enum output { OUTPUT_HUMAN, OUTPUT_JSON };
 
@@ -54,8 +75,8 @@ struct common_options {
     bool quiet, force_share;
 };
 
-/* Takes an option that most commands have (T U q p --progress --output); others it leaves alone. False after reporting
- * what is wrong with its argument. */
+/* Takes an option that most commands have (T U q p --progress --output --object --key --key-file); others it leaves
+ * alone. False after reporting what is wrong with its argument. */
 bool common_option(int opt, struct common_options *common);
 
 /* Reads a cache mode's name; false when there is none of that name. */

@@ -47,6 +47,7 @@ static const struct option long_opts[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"force-share", no_argument, NULL, 'U'},
     {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 
@@ -263,7 +264,8 @@ static int run(int argc, char **argv) {
 const struct command compare_command = {
     .name = "compare",
     .summary = "tell whether two images show the same disk",
-    .usage = "[-f FORMAT] [-F FORMAT] [-s] [-T CACHE] [-p] [-q] [-U] [--output=human|json] FILE1 FILE2",
+    .usage = "[-f FORMAT] [-F FORMAT] [-s] [-T CACHE] [-p] [-q] [-U] [--output=human|json]\n           "
+             "[--object=SECRET] [--key=ID] [--key-file=PATH] FILE1 FILE2",
     .options = "  -f, --a-format=FORMAT   the first image's format, probed if not given\n"
                "  -F, --b-format=FORMAT   the second image's format, probed if not given\n"
                "  -s, --strict            sizes and the way of storing must be the same too\n"
@@ -272,7 +274,7 @@ const struct command compare_command = {
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"
                "  -U, --force-share       read although another program writes to them\n"
-               "      --output=human|json how to print\n",
+               "      --output=human|json how to print\n" HELP_KEYS,
     .short_opts = "f:F:T:sqUp",
     .long_opts = long_opts,
     .run = run,

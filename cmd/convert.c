@@ -20,6 +20,7 @@
 #include "options.h"
 #include "progress.h"
 #include "report.h"
+#include "secret.h"
 #include "sources.h"
 #include "target.h"
 
@@ -65,6 +66,10 @@ static bool check_options(const struct convert *c) {
     }
     if (a->compress && preallocation && strcmp(preallocation, "off") != 0) {
         report("Compression and preallocation not supported at the same time");
+        return false;
+    }
+    if (a->compress && (options_get_size(c->options, "encryption") == 1 || options_get(c->options, "encrypt.format"))) {
+        report("Compression and encryption not supported at the same time");
         return false;
     }
     if (a->compress && options_get(c->options, "data_file")) {
@@ -155,7 +160,8 @@ static bool create_target(struct convert *c) {
 
     if (sources_include(&c->sources, path_of(c->args.target)))
         return refuse_source(c, "target");
-    if (target_begin(&c->file, c->args.target, &err) < 0 || options_apply(c->options, &c->create, &err) < 0)
+    if (target_begin(&c->file, c->args.target, &err) < 0 ||
+        options_apply(c->options, c->args.target, &c->create, &err) < 0)
         return report_target(c, &err);
     if (c->create.backing_file)
         c->backing_path = path_beside(c->file.path, c->create.backing_file);
@@ -164,7 +170,11 @@ static bool create_target(struct convert *c) {
 
 static bool open_target(struct convert *c) {
     const struct convert_args *a = &c->args;
-    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .cache = a->target_cache, .format = a->target_format};
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE,
+                                       .cache = a->target_cache,
+                                       .format = a->target_format,
+                                       .key = c->create.encryption.key,
+                                       .ask_key = secret_ask};
     struct img_error err = {0};
 
     if (!a->no_create) {
@@ -200,6 +210,8 @@ static bool target_is_zero(const struct convert *c) {
     if (c->args.no_create)
         return c->args.target_is_zero;
     if (c->backing_path || c->create.data_file_raw)
+        return false;
+    if (strcmp(c->args.target_format, "luks") == 0)
         return false;
     return c->file.empty || strcmp(c->args.target_format, "raw") != 0;
 }
@@ -376,11 +388,12 @@ const struct command convert_command = {
     .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
              "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
              "CACHE] [-r RATE]\n"
-             "           [--salvage] [-C] [-p] [-q] [-U] [-W] [--output=human|json] SOURCE... TARGET",
+             "           [--salvage] [-C] [-p] [-q] [-U] [-W] [--output=human|json]\n"
+             "           [--object=SECRET] [--key=ID] [--key-file=PATH] SOURCE... TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
                "  -O, --target-format=FORMAT\n"
-               "                          raw or qcow2 [raw]\n"
+               "                          raw, qcow2 or luks [raw]\n"
                "  -o, --target-format-options=LIST\n"
                "                          name=value,... of the format; -o help lists them\n"
                "  -c, --compress          store compressed (qcow2)\n"
@@ -409,7 +422,7 @@ const struct command convert_command = {
                "  -W, --oob-writes        accepted; the target's bytes never depend on the order of writes\n"
                "  -C, --copy-range-offloading\n"
                "                          let the host copy data (copy_file_range); zeroes in it are kept\n"
-               "      --output=human|json how to print the result\n",
+               "      --output=human|json how to print the result\n" HELP_KEYS,
     .short_opts = CONVERT_SHORT_OPTIONS,
     .long_opts = convert_long_options,
     .run = run,

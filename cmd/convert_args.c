@@ -38,6 +38,7 @@ const struct option convert_long_options[] = {
     {"progress", optional_argument, NULL, OPT_PROGRESS},
     {"quiet", no_argument, NULL, 'q'},
     {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 

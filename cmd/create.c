@@ -15,6 +15,7 @@
 #include "names.h"
 #include "options.h"
 #include "report.h"
+#include "secret.h"
 #include "size.h"
 #include "target.h"
 
@@ -27,10 +28,15 @@ struct create {
 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},        {"options", required_argument, NULL, 'o'},
-    {"backing", required_argument, NULL, 'b'},       {"backing-format", required_argument, NULL, 'F'},
-    {"backing-unsafe", no_argument, NULL, 'u'},      {"quiet", no_argument, NULL, 'q'},
-    {"output", required_argument, NULL, OPT_OUTPUT}, OPTIONS_END,
+    {"format", required_argument, NULL, 'f'},
+    {"options", required_argument, NULL, 'o'},
+    {"backing", required_argument, NULL, 'b'},
+    {"backing-format", required_argument, NULL, 'F'},
+    {"backing-unsafe", no_argument, NULL, 'u'},
+    {"quiet", no_argument, NULL, 'q'},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
+    OPTIONS_END,
 };
 
 /* The options of the list and those with letters of their own, in one set. */
@@ -60,7 +66,7 @@ static int collect_options(const struct create *c, struct options *options, stru
  * given. False after reporting. */
 static bool consult_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file"), *format = options_get(options, "backing_fmt");
-    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format};
+    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format, .ask_key = secret_ask};
     struct img_error err = {0};
     struct img *image;
 
@@ -151,7 +157,7 @@ static int create_image(const struct create *c, struct options *options) {
         return EXIT_FAILURE;
     if (!c->common.quiet && c->common.output == OUTPUT_HUMAN)
         print_formatting(c, options);
-    int ret = options_apply(options, &create, &err);
+    int ret = options_apply(options, c->file, &create, &err);
     create.backing_unchecked = c->unchecked;
     if (ret == 0 && create.size > INT64_MAX) {
         snprintf(err.text, sizeof(err.text), "Image size %" PRIu64 " is above 2^63 - 1", create.size);
@@ -238,15 +244,16 @@ out:
 const struct command create_command = {
     .name = "create",
     .summary = "make a new image",
-    .usage = "[-f FORMAT] [-o OPTIONS] [-b BACKING -F FORMAT] [-u] [-q] [--output=human|json] FILE [SIZE]",
-    .options = "  -f, --format=FORMAT     raw or qcow2 [raw]\n"
+    .usage = "[-f FORMAT] [-o OPTIONS] [-b BACKING -F FORMAT] [-u] [-q] [--output=human|json] [--object=SECRET]\n"
+             "           [--key=ID] [--key-file=PATH] FILE [SIZE]",
+    .options = "  -f, --format=FORMAT     raw, qcow2 or luks [raw]\n"
                "  -o, --options=LIST      name=value,... of the format; -o help lists them\n"
                "  -b, --backing=FILE      what the image shows where it holds nothing itself\n"
                "  -F, -B, --backing-format=FORMAT\n"
                "                          the backing file's format\n"
                "  -u, --backing-unsafe    do not open the backing file\n"
                "  -q, --quiet             print nothing but errors\n"
-               "      --output=human|json how to print the result\n",
+               "      --output=human|json how to print the result\n" HELP_KEYS,
     .short_opts = "f:o:b:B:F:uq",
     .long_opts = long_opts,
     .run = run,

@@ -37,6 +37,44 @@ static json_t *bitmaps_json(const struct img_info *info) {
     return list;
 }
 
+static json_t *key_slots_json(const struct img_luks_info *luks) {
+    json_t *list = json_new_array();
+    for (size_t i = 0; i < sizeof(luks->slots) / sizeof(luks->slots[0]); i++) {
+        const struct img_key_slot *slot = &luks->slots[i];
+        json_t *entry = json_new_object();
+        json_put_bool(entry, "active", slot->active);
+        if (slot->active)
+            json_put_number(entry, "iters", slot->iterations);
+        json_put_number(entry, "key-offset", slot->key_offset);
+        if (slot->active)
+            json_put_number(entry, "stripes", slot->stripes);
+        json_add(list, entry);
+    }
+    return list;
+}
+
+/* `format`: put among the others where a qcow2 image says it; NULL: a LUKS image. */
+static void put_luks(json_t *data, const struct img_luks_info *luks, const char *format) {
+    json_put_text(data, "ivgen-alg", luks->ivgen);
+    json_put_text(data, "hash-alg", luks->hash);
+    json_put_text(data, "cipher-alg", luks->cipher);
+    json_put_text(data, "uuid", luks->uuid);
+    if (luks->ivgen_hash)
+        json_put_text(data, "ivgen-hash-alg", luks->ivgen_hash);
+    if (format)
+        json_put_text(data, "format", format);
+    json_put_text(data, "cipher-mode", luks->mode);
+    json_put(data, "slots", key_slots_json(luks));
+    json_put_number(data, "payload-offset", luks->payload_offset);
+    json_put_number(data, "master-key-iters", luks->master_key_iterations);
+}
+
+static json_t *luks_json(const struct img_info *info) {
+    json_t *data = json_new_object();
+    put_luks(data, info->luks, NULL);
+    return data;
+}
+
 static json_t *qcow2_json(const struct img_info *info) {
     json_t *data = json_new_object();
     bool v3 = info->version >= 3;
@@ -51,7 +89,10 @@ static json_t *qcow2_json(const struct img_info *info) {
         json_put_text(data, "data-file", info->data_file);
     if (info->encryption) {
         json_t *encrypt = json_new_object();
-        json_put_text(encrypt, "format", info->encryption);
+        if (info->luks)
+            put_luks(encrypt, info->luks, info->encryption);
+        else
+            json_put_text(encrypt, "format", info->encryption);
         json_put(data, "encrypt", encrypt);
     }
     if (info->data_file)
@@ -65,6 +106,8 @@ static json_t *qcow2_json(const struct img_info *info) {
 
 /* NULL for a format that has nothing of its own to tell. */
 static json_t *specific_json(const struct img_info *info) {
+    if (strcmp(info->format, "luks") == 0 && info->luks)
+        return luks_json(info);
     return strcmp(info->format, "qcow2") == 0 ? qcow2_json(info) : NULL;
 }
 

@@ -39,6 +39,7 @@ static const struct option long_opts[] = {
     {"backing-chain", no_argument, NULL, OPT_BACKING_CHAIN},
     {"force-share", no_argument, NULL, 'U'},
     {"cache", required_argument, NULL, 't'},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 
@@ -170,12 +171,12 @@ static int run(int argc, char **argv) {
 const struct command info_command = {
     .name = "info",
     .summary = "show what an image is",
-    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [-U] FILE",
+    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [-U] [--object=SECRET] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "      --backing-chain     show every layer below as well\n"
                "  -t, --cache=CACHE       cache mode to read with [writeback]\n"
-               "  -U, --force-share       read although another program writes to it\n",
+               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
     .short_opts = "f:t:U",
     .long_opts = long_opts,
     .run = run,

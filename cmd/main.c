@@ -46,7 +46,7 @@ static void print_help(void) {
     printf("Options:\n"
            "  -h, --help     show this help, or behind a command that command's\n"
            "  -V, --version  show the version\n\n"
-           "Image formats: qcow2 raw\n"
+           "Image formats: qcow2 raw luks\n"
            "Sizes are in bytes or carry a suffix: k, M, G, T, P, E (powers of 1024).\n");
 }
 

@@ -26,6 +26,7 @@ static const struct option long_opts[] = {
     {"max-length", required_argument, NULL, 'l'},
     {"force-share", no_argument, NULL, 'U'},
     {"cache", required_argument, NULL, 'T'},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 
@@ -166,14 +167,15 @@ static int run(int argc, char **argv) {
 const struct command map_command = {
     .name = "map",
     .summary = "show where an image's data is stored",
-    .usage = "[-f FORMAT] [--output=human|json] [-s OFFSET] [-l LENGTH] [-T CACHE] [-U] FILE",
+    .usage = "[-f FORMAT] [--output=human|json] [-s OFFSET] [-l LENGTH] [-T CACHE] [-U] [--object=SECRET] [--key=ID] "
+             "[--key-file=PATH] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "  -s, --start-offset=OFFSET\n"
                "                          where to begin [0]\n"
                "  -l, --max-length=LENGTH where to end, counted from there [the end]\n"
                "  -T, --cache=CACHE       cache mode to read with [writeback]\n"
-               "  -U, --force-share       read although another program writes to it\n",
+               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
     .short_opts = "f:s:l:T:U",
     .long_opts = long_opts,
     .run = run,

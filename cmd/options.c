@@ -41,7 +41,31 @@ static const struct description raw_table[] = {
     {0},
 };
 
+#define LUKS_OPTIONS(prefix)                                                                                           \
+    {prefix "cipher-alg", STRING, NULL, "Name of encryption cipher algorithm", false},                                 \
+        {prefix "cipher-mode", STRING, NULL, "Name of encryption cipher mode", false},                                 \
+        {prefix "ivgen-alg", STRING, NULL, "Name of IV generator algorithm", false},                                   \
+        {prefix "ivgen-hash-alg", STRING, NULL, "Name of IV generator hash algorithm", false},                         \
+        {prefix "hash-alg", STRING, NULL, "Name of encryption hash algorithm", false}, {                               \
+        prefix "iter-time", NUMBER, NULL, "Time to spend in PBKDF in milliseconds", false                              \
+    }
+
+static const struct description luks_table[] = {
+    {"size", SIZE, NULL, "Virtual disk size", false},
+    {"key-secret", STRING, NULL, "ID of the secret that provides the keyslot passphrase", false},
+    LUKS_OPTIONS(""),
+    {"preallocation", STRING, NULL, "Preallocation mode (allowed values: off, falloc, full)", true},
+    {"nocow", BOOLEAN, NULL, "Turn off copy-on-write (valid only on btrfs)", true},
+    {"extent_size_hint", SIZE, NULL, "Extent size hint for the image file, 0 to disable", true},
+    {0},
+};
+
 static const struct description qcow2_table[] = {
+    {"encryption", BOOLEAN, NULL, "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+     false},
+    {"encrypt.format", STRING, NULL, "Encrypt the image, format choices: 'aes', 'luks'", false},
+    {"encrypt.key-secret", STRING, NULL, "ID of secret providing qcow AES key or LUKS passphrase", false},
+    LUKS_OPTIONS("encrypt."),
     {"cluster_size", SIZE, "65536", "qcow2 cluster size", false},
     {"extended_l2", BOOLEAN, "off", "Extended L2 tables", false},
     {"preallocation", STRING, NULL, "Preallocation mode (allowed values: off, metadata, falloc, full)", false},
@@ -62,6 +86,8 @@ static const struct description qcow2_table[] = {
 static const struct description *find_table(const char *format) {
     if (strcmp(format, "raw") == 0)
         return raw_table;
+    if (strcmp(format, "luks") == 0)
+        return luks_table;
     return strcmp(format, "qcow2") == 0 ? qcow2_table : NULL;
 }
 
@@ -324,7 +350,7 @@ static int apply_preallocation(const char *text, struct img_create_options *crea
         [IMG_PREALLOCATION_FALLOC] = "falloc",
         [IMG_PREALLOCATION_FULL] = "full",
     };
-    bool raw = strcmp(create->format, "raw") == 0;
+    bool raw = strcmp(create->format, "qcow2") != 0;
     for (size_t i = 0; text && i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) != 0)
             continue;
@@ -392,7 +418,8 @@ static int apply_file(const struct options *options, struct img_create_options *
     return 0;
 }
 
-int options_apply(const struct options *options, struct img_create_options *create, struct img_error *err) {
+int options_apply(const struct options *options, const char *path, struct img_create_options *create,
+                  struct img_error *err) {
     *create = (struct img_create_options){.format = options->format};
     create->size = options_get_size(options, "size");
     int ret = apply_preallocation(options_get(options, "preallocation"), create, err);
@@ -400,5 +427,7 @@ int options_apply(const struct options *options, struct img_create_options *crea
         ret = apply_file(options, create, err);
     if (ret == 0 && strcmp(options->format, "qcow2") == 0)
         ret = apply_qcow2(options, create, err);
+    if (ret == 0)
+        ret = options_apply_encryption(options, path, create, err);
     return ret;
 }

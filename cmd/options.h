@@ -42,7 +42,11 @@ void options_set_size(struct options *options, const char *name, uint64_t size);
 /* " name=value ..." of all that is set. */
 void options_print(const struct options *options);
 
-/* Fills in what img_create needs. The strings stay owned by `options`. */
-int options_apply(const struct options *options, struct img_create_options *create, struct img_error *err);
+/* Fills in what img_create needs for an image at `path`. The strings stay owned by `options`, keys by secret.h. */
+int options_apply(const struct options *options, const char *path, struct img_create_options *create,
+                  struct img_error *err);
+/* Its part that concerns encryption; create->format is set (encryption.c). */
+int options_apply_encryption(const struct options *options, const char *path, struct img_create_options *create,
+                             struct img_error *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* img.h - disk images for KVM: open, read, write, map, check, create and copy raw and qcow2.
+/* img.h - disk images for KVM: open, read, write, map, check, create and copy raw, qcow2 and LUKS.
  *
  * The one header of libimg. Everything is in bytes unless a name says otherwise, every offset is a
  * guest offset unless it says `host`. A call returns 0, or -errno with one complete sentence in *err
@@ -38,6 +38,12 @@ struct img_error {
     char text[1024];
 };
 
+/* The passphrase of an encrypted image. It need not be a string, and is the caller's: wiping it is too. */
+struct img_key {
+    const void *bytes; /* NULL: none */
+    size_t length;
+};
+
 /* ---- opening ------------------------------------------------------------------------------ */
 
 enum img_open_flags {
@@ -63,18 +69,27 @@ enum img_cache {
 struct img_open_options {
     uint32_t flags; /* enum img_open_flags */
     enum img_cache cache;
-    const char *format;      /* "raw", "qcow2", or NULL to probe. A probed raw image stays raw: a write that
+    const char *format;      /* "raw", "qcow2", "luks", or NULL to probe. A probed raw image stays raw: a write that
                                 would turn its first sector into another format fails with -EPERM */
     const char *snapshot;    /* id or name of an internal snapshot to show, read-only; NULL: the active state */
     uint64_t l2_cache;       /* bytes of L2 metadata kept; 0: 32 MiB */
     uint64_t refcount_cache; /* bytes of refcounts kept; 0: 8 MiB */
+    struct img_key key; /* of the image itself. Kept no longer than until the open returns; what is made of it stays
+                           in memory that is in no core dump, and is wiped at img_close */
+    /* asked for the key of each encrypted layer that has none yet (those below too), by the layer's path; it must stand
+     * until the open returns. 0; -ENOKEY: there is none; others end the open. NULL: nobody to ask */
+    int (*ask_key)(void *opaque, const char *path, struct img_key *key);
+    void *opaque;
+    uint64_t key_iterations; /* LUKS: iterations of the key derivation that an image may ask for; 0: 200 million */
 };
 
 /* Opens the image at `path`, a regular file or block device; `options` may be NULL. On success *image
  * is owned by the caller until img_close. Image locks are QEMU's: an image in use elsewhere gives
  * -EAGAIN. A qcow2 image with the dirty bit that is opened for writing is repaired first.
  * Errors: -EAGAIN locked, -EINVAL or -EUCLEAN bad metadata (the field and its value are named),
- * -ENOTSUP unknown feature, -ELOOP backing chain too deep or circular, and those of open(2). */
+ * -ENOTSUP unknown feature, -ELOOP backing chain too deep or circular, -ENOKEY encrypted and no key was given, -EACCES
+ * the key is wrong, -E2BIG more iterations are needed than allowed, and those of open(2). With IMG_OPEN_INFO or
+ * IMG_OPEN_CHECK no key is needed. */
 IMG_API int img_open(const char *path, const struct img_open_options *options, struct img **image,
                      struct img_error *err) IMG_WARN_UNUSED;
 
@@ -127,7 +142,7 @@ IMG_API int img_write_zeroes(struct img *image, uint64_t offset, uint64_t length
 
 /* Says that the range is not needed. Whole clusters inside it (whole blocks of a raw file) then read as zeroes
  * and their space is given back; the rest of the range is left as it was. qcow2 version 2 with a backing file
- * cannot say "zeroes": there a discard does nothing. */
+ * and LUKS images cannot say "zeroes": there a discard does nothing. */
 IMG_API int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_error *err) IMG_WARN_UNUSED;
 
 /* Holds back new requests of every thread (all of this header but img_size and the like, img_close and these two) and
@@ -241,7 +256,7 @@ IMG_API int img_map(struct img *image, uint64_t offset, uint64_t length, bool la
 
 IMG_API uint64_t img_size(const struct img *image);         /* virtual size */
 IMG_API uint64_t img_cluster_size(const struct img *image); /* allocation unit; 0: none (raw) */
-IMG_API const char *img_format(const struct img *image);    /* "raw" or "qcow2"; static */
+IMG_API const char *img_format(const struct img *image);    /* "raw", "qcow2" or "luks"; static */
 IMG_API bool img_has_backing(const struct img *image);      /* names a backing file, opened or not */
 IMG_API struct img *img_backing(struct img *image);         /* the open layer below, owned by `image`; NULL: none */
 
@@ -260,8 +275,27 @@ struct img_bitmap_info {
     bool in_use, enabled; /* flag bits 0 and 1 of the bitmap directory */
 };
 
-/* All strings and arrays are owned by the image and stand until img_close, img_resize, img_check or a
- * change of its snapshots. */
+struct img_key_slot {
+    bool active;
+    uint32_t iterations, stripes;
+    uint64_t key_offset; /* bytes from the start of the LUKS header */
+};
+
+/* The header of a LUKS volume ("LUKS On-Disk Format" 1.2). */
+struct img_luks_info {
+    const char *cipher;     /* "aes-256" */
+    const char *mode;       /* "xts" */
+    const char *ivgen;      /* "plain64"; "none": the mode needs no initial vectors */
+    const char *ivgen_hash; /* of "essiv"; NULL: none */
+    const char *hash;       /* "sha256" */
+    const char *uuid;
+    uint64_t payload_offset; /* bytes from the start of the LUKS header */
+    uint32_t master_key_iterations;
+    struct img_key_slot slots[8];
+};
+
+/* All strings and arrays are owned by the image and stand until img_close, img_resize, img_check or a change of its
+ * snapshots or key slots. */
 struct img_info {
     const char *path, *format;
     uint64_t virtual_size;
@@ -275,8 +309,9 @@ struct img_info {
     bool encrypted, dirty, corrupt, lazy_refcounts, extended_l2, data_file_raw;
     unsigned version; /* qcow2: 2 or 3 */
     unsigned refcount_bits;
-    const char *compression; /* "zlib", "zstd" */
-    const char *encryption;  /* "aes", "luks"; NULL: none */
+    const char *compression;          /* "zlib", "zstd" */
+    const char *encryption;           /* qcow2: "aes", "luks"; NULL: none */
+    const struct img_luks_info *luks; /* of a LUKS image, and of a qcow2 image encrypted so; NULL: none */
     size_t nsnapshots, nbitmaps;
     const struct img_snapshot_info *snapshots;
     const struct img_bitmap_info *bitmaps;
@@ -293,8 +328,20 @@ enum img_preallocation {
     IMG_PREALLOCATION_FULL = 3,     /* zeroes written */
 };
 
+/* How a new image is encrypted. NULL and 0 are the defaults in brackets. */
+struct img_encryption {
+    const char *format;     /* qcow2: "luks", or "aes" (old and weak: for programs that know nothing else); NULL: not */
+    struct img_key key;     /* required */
+    const char *cipher;     /* ["aes-256"], "aes-128", "aes-192", "camellia-..." as OpenSSL has them */
+    const char *mode;       /* ["xts"], "cbc", "ctr", "ecb" */
+    const char *ivgen;      /* ["plain64"], "plain", "essiv" */
+    const char *ivgen_hash; /* of essiv ["sha256"] */
+    const char *hash;       /* of the key derivation ["sha256"] */
+    unsigned iter_time;     /* ms of processor time that one try of a passphrase takes here [2000] */
+};
+
 struct img_create_options {
-    const char *format; /* "raw" or "qcow2" */
+    const char *format; /* "raw", "qcow2" or "luks" */
     uint64_t size;      /* virtual size, rounded up to 512; UINT64_MAX: the backing file's */
     enum img_preallocation preallocation;
     /* wishes to the file system, for all new files; one that cannot does without */
@@ -310,6 +357,7 @@ struct img_create_options {
     const char *backing_format; /* required with backing_file */
     bool backing_unchecked;     /* do not open the backing file; `size` must be given */
     const char *data_file;
+    struct img_encryption encryption; /* qcow2, luks */
     /* For a caller that shows the new files under their names by itself: existing regular files that are emptied and
      * written in place of `path` and of the data file. Making them durable and renaming them is then the caller's. All
      * names are still meant as seen from `path`. */
@@ -331,11 +379,11 @@ IMG_API int img_set_data_file(const char *path, const char *data_file, struct im
 enum img_resize_flags {
     IMG_RESIZE_SHRINK = 1 << 0, /* allow the size to fall: what lies behind the new end is lost */
 };
-/* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer.
- * Exclusive. A power cut leaves the old or the new size; so does an error, but that what shrank may have its new size
- * although giving the space back failed. -ENOTSUP: the image has internal snapshots that do not record their size
- * (version 2), or bitmaps; -EINVAL: it would shrink and must not, or flags are unknown; -EFBIG: the format cannot have
- * that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
+/* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer, but in
+ * LUKS images as anything. Exclusive. A power cut leaves the old or the new size; so does an error, but that what
+ * shrank may have its new size although giving the space back failed. -ENOTSUP: the image has internal snapshots that
+ * do not record their size (version 2), or bitmaps; -EINVAL: it would shrink and must not, or flags are unknown;
+ * -EFBIG: the format cannot have that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
 IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                        struct img_error *err) IMG_WARN_UNUSED;
 
@@ -364,6 +412,24 @@ IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct i
  * which a power cut, and lack of room to the end, may leave clusters that nobody names (leaks). -ENOENT: there is
  * none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- keys ------------------------------------------------------------------------------------- */
+
+/* The key slots of an image that is encrypted with LUKS and open for writing. Each change is durable when it returns,
+ * and a power cut leaves an image that opens with a passphrase from before or after it. Exclusive among themselves;
+ * guest data may be read and written meanwhile. */
+
+/* Adds a passphrase and returns its slot. `slot`: which, -1: the first that is free. `iter_time` as in img_encryption.
+ * -EEXIST: it is in use; -ENOSPC: all are. */
+IMG_API int img_key_add(struct img *image, const struct img_key *key, int slot, unsigned iter_time,
+                        struct img_error *err) IMG_WARN_UNUSED;
+/* Erases one slot, or with `slot` -1 all that open with `key`. -EPERM: the image could never be opened again, and it is
+ * not forced; -ENOENT: the slot is not in use; -EACCES: no slot opens with `key`. */
+IMG_API int img_key_remove(struct img *image, const struct img_key *key, int slot, bool force,
+                           struct img_error *err) IMG_WARN_UNUSED;
+/* Adds `to`, then erases the slots that open with `from`; returns the new slot. */
+IMG_API int img_key_change(struct img *image, const struct img_key *from, const struct img_key *to, unsigned iter_time,
+                           struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- checking ------------------------------------------------------------------------------- */
 

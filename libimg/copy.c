@@ -374,6 +374,8 @@ int img_copy(struct img *source, struct img *target, const struct img_copy_optio
     c.base = c.options->target_offset - c.first;
     c.sparse = c.options->sparse_size;
     c.below_size = size_below(source, c.options->layers);
+    if (target->driver == &luks_driver)
+        c.sparse = 0; /* it has no holes: zeroes are data, which all workers encrypt */
     c.grain = img_cluster_size(target) > 4096 || c.options->compress ? img_cluster_size(target) : 4096;
     int r = check_request(&c, err);
     if (r == 0)

@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "image.h"
+#include "luks.h"
 #include "output.h"
 #include "qcow2/layout.h"
 
@@ -89,12 +90,14 @@ static struct output_options output_options(const struct img_create_options *o, 
     return (struct output_options){write_to, o->interrupted, o->opaque, o->nocow, o->extent_size_hint};
 }
 
-/* ---- raw --------------------------------------------------------------------------------------- */
+/* ---- raw, LUKS --------------------------------------------------------------------------------- */
 
+/* Also of LUKS images, which take a key besides. */
 static int check_raw_options(const struct img_create_options *o, struct img_error *err) {
+    bool luks = strcmp(o->format, "luks") == 0;
     const char *parameter = NULL;
     if (o->backing_file != NULL)
-        return img_fail(err, -ENOTSUP, "Backing file not supported for file format 'raw'");
+        return img_fail(err, -ENOTSUP, "Backing file not supported for file format '%s'", o->format);
     if (o->version != 0)
         parameter = "compat";
     else if (o->cluster_size != 0)
@@ -109,8 +112,14 @@ static int check_raw_options(const struct img_create_options *o, struct img_erro
         parameter = "lazy_refcounts";
     else if (o->data_file != NULL || o->data_file_raw)
         parameter = o->data_file != NULL ? "data_file" : "data_file_raw";
+    else if (o->encryption.format != NULL)
+        parameter = "encrypt.format";
+    else if (!luks && o->encryption.key.bytes != NULL)
+        parameter = "key-secret";
     if (parameter != NULL)
         return img_fail(err, -EINVAL, "Invalid parameter '%s'", parameter);
+    if (luks && o->encryption.key.bytes == NULL)
+        return img_fail(err, -EINVAL, "Parameter 'key-secret' is required for cipher");
     if (o->preallocation == IMG_PREALLOCATION_METADATA)
         return img_fail(err, -ENOTSUP, "Unsupported preallocation mode: metadata");
     if (o->preallocation > IMG_PREALLOCATION_FULL)
@@ -149,7 +158,9 @@ static int create_raw(const char *path, const struct img_create_options *o, uint
     if (r < 0)
         return r;
     r = output_begin(&out, err);
-    if (r == 0)
+    if (r == 0 && strcmp(o->format, "luks") == 0)
+        r = luks_create(out.file, o, size, err);
+    else if (r == 0)
         r = write_raw(out.file, size, o->preallocation, err);
     if (r == 0)
         return output_commit(&out, err);
@@ -254,7 +265,7 @@ static int round_size(uint64_t *size, struct img_error *err) {
 }
 
 int img_create(const char *path, const struct img_create_options *o, struct img_error *err) {
-    bool raw = o->format != NULL && strcmp(o->format, "raw") == 0;
+    bool raw = o->format != NULL && (strcmp(o->format, "raw") == 0 || strcmp(o->format, "luks") == 0);
     if (!raw && (o->format == NULL || strcmp(o->format, "qcow2") != 0))
         return img_fail(err, -EINVAL, "Unknown file format '%s'", o->format != NULL ? o->format : "");
     uint64_t size = o->size;

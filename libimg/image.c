@@ -22,7 +22,7 @@ void (*img_debug_pause)(const char *name);
 
 #define PROBE_BYTES 512
 
-static const struct img_driver *const drivers[] = {&qcow2_driver, &raw_driver};
+static const struct img_driver *const drivers[] = {&qcow2_driver, &luks_driver, &raw_driver};
 #define DRIVERS (sizeof drivers / sizeof drivers[0])
 
 static const struct img_driver *driver_by_name(const char *name) {
@@ -133,7 +133,11 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
         struct img_driver_options o = {.snapshot = options->snapshot,
                                        .l2_cache = options->l2_cache,
                                        .refcount_cache = options->refcount_cache,
-                                       .raw_length = UINT64_MAX};
+                                       .raw_length = UINT64_MAX,
+                                       .key = options->key,
+                                       .ask_key = options->ask_key,
+                                       .opaque = options->opaque,
+                                       .key_iterations = options->key_iterations};
         r = image->driver->open(image, &o, &backing, format, err);
         if (r < 0) {
             image->state = NULL;
@@ -181,6 +185,9 @@ static int open_below(struct img *top, struct img *layer, const char *format, un
         .cache = options->cache == IMG_CACHE_UNSAFE ? IMG_CACHE_WRITEBACK : options->cache,
         .format = format,
         .l2_cache = options->l2_cache,
+        .ask_key = options->ask_key,
+        .opaque = options->opaque,
+        .key_iterations = options->key_iterations,
     };
     struct storage *file;
     if (depth > IMG_MAX_DEPTH)

@@ -12,6 +12,7 @@
 #define IMG_MAX_DEPTH 64
 
 struct img_driver;
+struct img_crypto;
 struct img_helpers;
 
 struct img {
@@ -28,7 +29,7 @@ struct img {
     bool probed_raw;              /* raw by probing: must not become another format */
     pthread_mutex_t whole;        /* one call at a time that acts on the image as a whole: resize, check */
     pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
-    bool unsupported_data;        /* encrypted: metadata only; reads and writes fail */
+    struct img_crypto *crypto;    /* of an encrypted image (crypto.h); NULL: guest data is stored as it is */
     _Atomic uint64_t size;        /* virtual, bytes */
     struct img_epochs epochs;
     pthread_mutex_t helping;     /* guards `helpers`; nobody waits for a request with it */
@@ -40,6 +41,11 @@ struct img_driver_options {
     const char *snapshot;
     uint64_t l2_cache, refcount_cache;
     uint64_t raw_offset, raw_length; /* raw: a part of the file; length UINT64_MAX: all */
+    /* as in img_open_options */
+    struct img_key key;
+    int (*ask_key)(void *opaque, const char *path, struct img_key *key);
+    void *opaque;
+    uint64_t key_iterations;
 };
 
 enum img_park {
@@ -104,7 +110,7 @@ struct img_driver {
     int (*decompress)(struct img *, const void *in, size_t stored, void *out, size_t count);
 };
 
-extern const struct img_driver raw_driver, qcow2_driver;
+extern const struct img_driver raw_driver, qcow2_driver, luks_driver;
 
 /* Opens an image on a storage that is open already (tests put a recorder there); owns `file` even when it fails. */
 int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,

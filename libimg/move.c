@@ -7,6 +7,7 @@
  */
 #include "move.h"
 
+#include "crypto.h"
 #include "debug.h"
 #include "error.h"
 #include "io.h"
@@ -31,6 +32,8 @@ int plan_resolve(struct img *image, struct img_plan *plan, struct img_error *err
 
 static int read_host(struct img *image, const struct img_step *step, struct iov_cursor *to, struct img_error *err) {
     uint64_t left = step->length, host = step->host;
+    if (image->crypto)
+        return crypto_read(image, step, to, err);
     while (left) {
         struct iovec window[64];
         int n = iov_window(to, window, 64, left);
@@ -169,6 +172,10 @@ static int move_write(struct img *image, struct img_context *c, struct img_plan 
     uint64_t left = step->length, host = step->host - (r == 0 ? head : 0);
     uint8_t *bounce = NULL;
     bool first = true;
+    if (r == 0 && image->crypto) {
+        r = crypto_write(image, plan, edges, head, tail, from, err);
+        left = 0;
+    }
     while (r == 0 && left) {
         struct iovec iov[66];
         int n = 0;

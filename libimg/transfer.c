@@ -2,8 +2,8 @@
 /* transfer.c - how a queue moves the bytes of an open plan without waiting for them.
  *
  * What a page cache or memory holds is moved by calls that do not wait. What would wait goes to the ring; what is more
- * than one plain transfer (edges, compressed clusters, parts of blocks past the page cache, storages without a
- * descriptor) to a mover.
+ * than one plain transfer (edges, compressed and encrypted clusters, parts of blocks past the page cache, storages
+ * without a descriptor) to a mover.
  *
  * The calls that do not wait are collected and made together, when every request that can go on has come so far:
  * a system call may cost a processor all that it knew of our memory (where kernel and user have page tables of their
@@ -118,7 +118,7 @@ static int move_host(struct request *r, struct img_step *step) {
     bool write = r->plan.writes;
     if (!step->length)
         return 0;
-    if (!step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d))
+    if (layer_of(r)->image->crypto || !step->file->ops->descriptor || !step->file->ops->descriptor(step->file, &d))
         return request_to_mover(r);
     int n = iov_window(&r->data, r->window, REQUEST_WINDOW, step->length);
     size_t bytes = n == 1 ? r->window[0].iov_len : iov_size(r->window, n);

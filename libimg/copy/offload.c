@@ -30,7 +30,7 @@ struct place {
 };
 
 static uint64_t block_of(const struct offload *o, struct img *layer) {
-    struct storage *from = layer->unsupported_data ? NULL : layer->driver->data(layer);
+    struct storage *from = layer->crypto ? NULL : layer->driver->data(layer);
     return from ? o->to->ops->clone_block(o->to, from, o->copies) : 0;
 }
 
@@ -40,7 +40,7 @@ int offload_begin(struct copy *c, struct img_error *err) {
     c->offload = NULL;
     /* who wants every byte stored, or compressed, or runs of zeroes of his own length found, wants them read */
     if (options->offload == IMG_OFFLOAD_NONE || options->compress || options->salvage || !c->sparse ||
-        !to->ops->clone_block)
+        !to->ops->clone_block || c->target->crypto)
         return 0;
     struct offload *o = calloc(1, sizeof *o);
     if (!o)

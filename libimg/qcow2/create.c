@@ -6,7 +6,8 @@
  * they are zeroed.
  *
  * What a preallocated cluster says: an ordinary cluster with its place, which on a new file reads as zeroes. A block
- * device may hold anything, so there the entry also says zero, or where it must not (version 2, a data file that has to
+ * device may hold anything, and what zeroes of an encrypted image are decrypted to is anything, so there the entry also
+ * says zero, or where it must not (version 2, a data file that has to
  * be a raw image) the device is zeroed. With extended entries the place is recorded and no subcluster is allocated, so
  * that a backing file still shows; but a raw data file is shown as it is.
  *
@@ -103,6 +104,15 @@ static void write_l1(const struct qcow2_layout *l, struct stream *s) {
     stream_begin(s, l->blocks_offset + l->refcount_blocks * l->cluster_size);
     for (uint64_t i = 0; i < l->l2_tables; i++)
         stream_u64(s, (l->l2_offset + i * l->cluster_size) | QCOW2_COPIED);
+    stream_end(s, l->header.has_crypto ? l->header.crypto_offset : l->l2_offset);
+}
+
+static void write_crypto(const struct qcow2_layout *l, struct stream *s) {
+    if (!l->header.has_crypto)
+        return;
+    stream_begin(s, l->header.crypto_offset);
+    for (size_t i = 0; i < l->crypto_count; i++)
+        stream_byte(s, l->crypto_bytes[i]);
     stream_end(s, l->l2_offset);
 }
 
@@ -214,6 +224,7 @@ static int write_tables(const struct qcow2_layout *l, struct storage *file, bool
     write_refcount_table(l, &s);
     write_refcount_blocks(l, &s);
     write_l1(l, &s);
+    write_crypto(l, &s);
     write_l2(l, zero_flag, &s);
     free(s.buffer);
     return s.error;
@@ -221,7 +232,7 @@ static int write_tables(const struct qcow2_layout *l, struct storage *file, bool
 
 int layout_write(struct qcow2_layout *l, struct storage *file, struct storage *data, struct img_error *err) {
     struct storage *target = data != NULL ? data : file;
-    bool zero_flag = target->fixed_size && entries_hide_data(l) && !header_extended_l2(&l->header);
+    bool zero_flag = ((target->fixed_size && entries_hide_data(l)) || l->encrypted) && !header_extended_l2(&l->header);
     int r = check_device(file, l->file_length, err);
     if (r == 0 && data != NULL)
         r = check_device(data, l->header.size, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* info.c - what img_info tells of a qcow2 image: the header, the snapshot table and the bitmap directory. */
+#include "../crypto.h"
 #include "qcow2.h"
 
 #include <errno.h>
@@ -50,7 +51,9 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err) 
     static const char *const encryption[] = {NULL, "aes", "luks"};
     struct qcow2 *q = qcow2_of(image);
     const struct qcow2_header *h = &q->header;
-    SCOPED_MUTEX(&q->role); /* the header may be changing, and the lists are made once */
+    if (h->crypt_method != QCOW2_CRYPT_NONE)
+        crypto_info(image, info); /* before `role`: it has a lock that comes first */
+    SCOPED_MUTEX(&q->role);       /* the header may be changing, and the lists are made once */
     if (list_snapshots(q) < 0 || list_bitmaps(q) < 0)
         return img_fail(err, -ENOMEM, "no memory for the snapshots and bitmaps of '%s'", image->path);
     info->cluster_size = q->cluster_size;
@@ -58,7 +61,6 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err) 
     info->backing_format = h->backing_format;
     info->data_file = h->data_file;
     info->data_file_raw = h->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
-    info->encrypted = h->crypt_method != QCOW2_CRYPT_NONE;
     info->encryption = h->crypt_method <= QCOW2_CRYPT_LUKS ? encryption[h->crypt_method] : "unknown";
     info->dirty = h->incompatible & QCOW2_INCOMPAT_DIRTY;
     info->corrupt = h->incompatible & QCOW2_INCOMPAT_CORRUPT;

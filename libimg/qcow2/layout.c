@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../crypto/keyslot.h"
 #include "error.h"
 
 #define DEFAULT_CLUSTER_SIZE 65536
@@ -104,6 +105,40 @@ static int choose_files(const struct img_create_options *o, struct qcow2_layout 
     return 0;
 }
 
+/* Which encryption. The header of LUKS is made last (make_crypto): it takes its time. */
+static int choose_encryption(const struct img_create_options *o, struct qcow2_layout *l, struct img_error *err) {
+    const struct img_encryption *e = &o->encryption;
+    struct qcow2_header *h = &l->header;
+    if (e->format == NULL)
+        return 0;
+    if (strcmp(e->format, "aes") == 0)
+        h->crypt_method = QCOW2_CRYPT_AES;
+    else if (strcmp(e->format, "luks") == 0)
+        h->crypt_method = QCOW2_CRYPT_LUKS;
+    else
+        return img_fail(err, -EINVAL, "Invalid parameter '%s'", e->format);
+    if (e->key.bytes == NULL)
+        return img_fail(err, -EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+    if (o->data_file_raw)
+        return img_fail(err, -EINVAL, "Encryption and data-file-raw cannot be used at the same time");
+    if (h->version < 3 && o->preallocation != IMG_PREALLOCATION_OFF)
+        return img_fail(err, -EINVAL,
+                        "Encryption and preallocation can only be used at the same time with compatibility level 1.1 "
+                        "and above (use version=v3 or greater)");
+    l->encrypted = true;
+    return 0;
+}
+
+static int make_crypto(const struct img_create_options *o, struct qcow2_layout *l, struct img_error *err) {
+    struct luks_header luks;
+    if (l->header.crypt_method != QCOW2_CRYPT_LUKS)
+        return 0;
+    int r = luks_format(&o->encryption, &luks, &l->crypto_bytes, &l->crypto_count, err);
+    l->header.has_crypto = r == 0;
+    l->header.crypto_length = luks.payload;
+    return r;
+}
+
 /* The header owns its names. An empty name could not be read back. */
 static int copy_name(const char *name, const char *what, char **out, struct img_error *err) {
     if (name == NULL)
@@ -158,10 +193,11 @@ static int place(struct qcow2_layout *l, struct img_error *err) {
         return too_large(err);
     bool allocated = l->preallocation != IMG_PREALLOCATION_OFF;
     uint64_t l1_clusters = divide_up(entries * 8, l->cluster_size);
+    uint64_t crypto = divide_up(h->crypto_length, l->cluster_size);
     l->data_clusters = allocated ? divide_up(h->size, l->cluster_size) : 0;
     l->l2_tables = allocated ? entries : 0;
     uint64_t stored = l->external ? 0 : l->data_clusters;
-    int r = count_blocks(l, 1 + l1_clusters + l->l2_tables + stored, err);
+    int r = count_blocks(l, 1 + l1_clusters + crypto + l->l2_tables + stored, err);
     if (r < 0)
         return r;
 
@@ -170,10 +206,12 @@ static int place(struct qcow2_layout *l, struct img_error *err) {
     l->blocks_offset = h->refcount_table_offset + h->refcount_table_clusters * l->cluster_size;
     uint64_t l1 = l->blocks_offset + l->refcount_blocks * l->cluster_size;
     h->l1_offset = entries > 0 ? l1 : 0;
-    l->l2_offset = l1 + l1_clusters * l->cluster_size;
+    h->crypto_offset = crypto > 0 ? l1 + l1_clusters * l->cluster_size : 0;
+    l->l2_offset = l1 + (l1_clusters + crypto) * l->cluster_size;
     l->data_offset = l->l2_offset + l->l2_tables * l->cluster_size;
     /* An L1 table that is the last thing in the file need not fill its cluster. */
-    l->file_length = allocated ? l->used_clusters * l->cluster_size : l1 + divide_up(entries * 8, 512) * 512;
+    l->file_length =
+        allocated || crypto > 0 ? l->used_clusters * l->cluster_size : l1 + divide_up(entries * 8, 512) * 512;
     return 0;
 }
 
@@ -186,7 +224,11 @@ int layout_plan(const struct img_create_options *o, uint64_t size, struct qcow2_
     if (r == 0)
         r = choose_features(o, &l->header, err);
     if (r == 0)
+        r = choose_encryption(o, l, err);
+    if (r == 0)
         r = choose_names(o, &l->header, err);
+    if (r == 0)
+        r = make_crypto(o, l, err);
     if (r == 0) {
         l->cluster_size = 1ull << l->header.cluster_bits;
         r = place(l, err);
@@ -200,4 +242,6 @@ int layout_plan(const struct img_create_options *o, uint64_t size, struct qcow2_
 
 void layout_free(struct qcow2_layout *l) {
     header_free(&l->header);
+    free(l->crypto_bytes);
+    l->crypto_bytes = NULL;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* layout.h - a new image on paper: which options go together, and what lies where.
  *
- *   header | refcount table | refcount blocks | L1 table | L2 tables | data clusters
+ *   header | refcount table | refcount blocks | L1 table | encryption header | L2 tables | data clusters
  *
  * Each part is contiguous and begins at a cluster; the last two exist only with preallocation, the last only without an
- * external data file. The refcount blocks count themselves.
+ * external data file; the encryption header only with LUKS. The refcount blocks count themselves.
  */
 #ifndef LIBIMG_QCOW2_LAYOUT_H
 #define LIBIMG_QCOW2_LAYOUT_H
@@ -22,6 +22,9 @@ struct qcow2_layout {
     uint64_t blocks_offset, l2_offset, data_offset;
     uint64_t used_clusters; /* of the image's file: all have a count of one */
     uint64_t file_length;   /* bytes of the image's file */
+    bool encrypted;
+    uint8_t *crypto_bytes; /* owned: the encryption header as far as it is not zero; NULL: none */
+    size_t crypto_count;
 };
 
 /* Checks the options (qcow2's, with `size` bytes of virtual size, a multiple of 512) and lays the image out. No I/O. On

@@ -120,7 +120,7 @@ int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_ex
         extent->flags |= IMG_EXTENT_DATA;
     if (p.kind == ENTRY_COMPRESSED)
         extent->flags |= IMG_EXTENT_COMPRESSED;
-    if (p.has_host && !image->unsupported_data) {
+    if (p.has_host && !image->crypto) {
         extent->flags |= IMG_EXTENT_OFFSET;
         extent->host_offset = p.host;
         extent->file = q->data->name;

@@ -6,6 +6,7 @@
  */
 #include "invariants.h"
 
+#include "../crypto.h"
 #include "check.h"
 
 #include <errno.h>
@@ -62,6 +63,8 @@ static void note_metadata(struct qcow2 *q) {
     for (size_t i = 0; i < q->snapshots.count; i++) /* may be shared by several snapshots */
         for (uint64_t at = 0; at < (uint64_t)q->snapshots.list[i].l1_size * 8; at += q->cluster_size)
             metadata_add(q, cluster_index(q, q->snapshots.list[i].l1_offset + at));
+    if (h->has_crypto)
+        note_table(q, "encryption header", h->crypto_offset, h->crypto_length);
     if (q->bitmaps.count)
         note_table(q, "bitmap directory", h->bitmap_directory_offset, h->bitmap_directory_size);
     for (uint32_t i = 0; i < h->l1_size; i++) {
@@ -149,6 +152,17 @@ static int open_data_file(struct qcow2 *q, struct img_error *err) {
     return 0;
 }
 
+/* Not needed for a check, which reads no guest data and repairs whatever has a header. */
+static int open_crypto(struct qcow2 *q, const struct img_driver_options *options, struct img_error *err) {
+    const struct qcow2_header *h = &q->header;
+    struct luks_place place = {.file = q->file, .offset = h->crypto_offset, .length = h->crypto_length};
+    if (h->crypt_method == QCOW2_CRYPT_NONE || q->image->flags & IMG_OPEN_CHECK)
+        return 0;
+    if (h->crypt_method == QCOW2_CRYPT_AES)
+        return crypto_open_aes(q->image, options, "encrypt.key-secret", err);
+    return crypto_open_luks(q->image, &place, true, options, "encrypt.key-secret", err);
+}
+
 /* What reads and writes of guest data need. */
 static int load_tables(struct qcow2 *q, const struct img_driver_options *options, struct img_error *err) {
     uint64_t l1_offset = q->header.l1_offset, size = q->header.size;
@@ -213,7 +227,6 @@ int qcow2_load(struct qcow2 *q, const struct img_driver_options *options, struct
     set_geometry(q);
     atomic_store(&q->image->size, q->header.size);
     atomic_store(&q->corrupt, CORRUPT_NO);
-    q->image->unsupported_data = q->header.crypt_method != QCOW2_CRYPT_NONE;
     r = load_tables(q, options, err);
     /* a check opens whatever has a header; guest data is out of reach then, as nobody vouches for the tables */
     q->unreadable = checking;
@@ -307,6 +320,7 @@ static void qcow2_close(struct img *image) {
     if (q->data && q->data != q->file)
         storage_close(q->data);
     free(q->data_path);
+    crypto_close(image);
     destroy_locks(q);
     free(q);
     image->state = NULL;
@@ -328,6 +342,8 @@ static int qcow2_open(struct img *image, const struct img_driver_options *option
     int r = qcow2_load(q, options, err);
     if (r == 0)
         r = open_data_file(q, err);
+    if (r == 0)
+        r = open_crypto(q, options, err);
     if (r == 0 && q->header.backing_file) {
         *backing = strdup(q->header.backing_file);
         *backing_format = q->header.backing_format ? strdup(q->header.backing_format) : NULL;
@@ -449,7 +465,7 @@ static size_t qcow2_compress_memory(struct img *image, int level) {
 }
 
 static int64_t qcow2_compress(struct img *image, int level, const void *in, size_t count, void *out, size_t cap) {
-    if (qcow2_of(image)->external)
+    if (qcow2_of(image)->external || image->crypto)
         return -ENOTSUP; /* at once, not only when a cluster shrinks */
     return qcow2_of(image)->codec->compress(level, in, count, out, cap);
 }

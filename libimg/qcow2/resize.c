@@ -31,8 +31,9 @@ static int check_allowed(struct qcow2 *q, uint64_t size, enum img_preallocation 
         return img_fail(err, -ENOTSUP, "'%s' has bitmaps and cannot be resized", q->image->path);
     if (q->snapshots.count && !q->v3)
         return img_fail(err, -ENOTSUP, "'%s' is of version 2 and has snapshots: it cannot be resized", q->image->path);
-    if (q->image->unsupported_data)
-        return img_fail(err, -ENOTSUP, "'%s' is encrypted and cannot be resized", q->image->path);
+    if (q->image->crypto && preallocation != IMG_PREALLOCATION_OFF)
+        return img_fail(err, -ENOTSUP, "'%s' is encrypted: what it is resized by cannot be preallocated",
+                        q->image->path);
     if (size < old && !(flags & IMG_RESIZE_SHRINK))
         return img_fail(err, -EINVAL, "%llu bytes is less than the size of '%s' (%llu): shrinking must be asked for",
                         (unsigned long long)size, q->image->path, (unsigned long long)old);

@@ -289,7 +289,8 @@ static int clear_partial(struct qcow2 *q, struct img_plan *plan) {
     return 0;
 }
 
-/* External data: the place in the data file is the guest's for good, so what is stored there is zeroed in place. A
+/* External data: the place in the data file is the guest's for good, so what is stored there is zeroed in place (unless
+ * it is encrypted: zeroes of the data file are not the guest's then, and the entry says it). A
  * discard acts on whole clusters even where their subclusters are of different kinds. */
 static int clear_external(struct qcow2 *q, struct img_plan *plan, uint64_t length) {
     struct img_plan read = {.op = IMG_OP_READ, .offset = plan->offset, .length = length};
@@ -342,7 +343,7 @@ int resolve_clearing(struct qcow2 *q, struct img_plan *plan, struct img_error *e
         return clear_partial(q, plan);
     if (!(entry & QCOW2_OFFSET_MASK && entry & QCOW2_COPIED))
         return would_block(plan, NEED_TABLE, index, 0);
-    if (q->external && plan->op != IMG_OP_DROP) {
+    if (q->external && !q->image->crypto && plan->op != IMG_OP_DROP) {
         if (plan->op == IMG_OP_DISCARD && end > (whole_end & ~(q->cluster_size - 1)))
             end = whole_end & ~(q->cluster_size - 1);
         int r = clear_external(q, plan, (table_end < end ? table_end : end) - plan->offset);
@@ -372,9 +373,6 @@ int resolve_clearing(struct qcow2 *q, struct img_plan *plan, struct img_error *e
 
 int qcow2_resolve(struct img *image, struct img_plan *plan, struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
-    if (image->unsupported_data)
-        return img_fail(err, -ENOTSUP, "'%s' is encrypted (crypt_method = %u): its data cannot be read or written",
-                        image->path, q->header.crypt_method);
     if (q->unreadable)
         return img_fail(err, -EBADF, "'%s' was opened for a check and has no readable data", image->path);
     if (plan->op == IMG_OP_READ)

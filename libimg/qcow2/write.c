@@ -220,6 +220,7 @@ static int reserve(struct qcow2 *q, struct img_plan *plan, struct slice *s, uint
         n = run_take(&q2_context(plan->context)->data, n, &host, &zero);
         if (!n)
             return would_block(plan, NEED_RUN, 0, most);
+        zero &= !q->image->crypto; /* zeroes on the host are not zeroes to the guest */
     }
     uint64_t end = (cluster + n) << q->cluster_bits;
     if (plan->offset + plan->length > end)
@@ -389,6 +390,9 @@ int resolve_compressed(struct qcow2 *q, struct img_plan *plan, struct img_error 
     struct slice *s = NULL;
     if (q->external)
         return img_fail(err, -ENOTSUP, "'%s' keeps its data in an external file and cannot hold compressed clusters",
+                        q->image->path);
+    if (q->image->crypto)
+        return img_fail(err, -ENOTSUP, "'%s' is encrypted: Compression and encryption not supported at the same time",
                         q->image->path);
     plan->freed = freed_new(1);
     if (!plan->freed)
