@@ -76,7 +76,7 @@ level_size() {
     level=$1
     shift
     rm -f t
-    img convert -c "--compression-level=$level" -O qcow2 -o cluster_size=4k "$@" "$IMG" t && stat -c %s t
+    img convert -c "--compression-level=$level" -O qcow2 -o cluster_size=4k "$@" "$IMG" t && stat -c %b t
 }
 check "zlib's level 9 makes less than level 1" [ "$(level_size 9)" -lt "$(level_size 1)" ]
 check "so does zstd's 19" [ "$(level_size 19 -o compression_type=zstd)" -lt "$(level_size 1 -o compression_type=zstd)" ]
