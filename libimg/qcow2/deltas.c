@@ -130,11 +130,8 @@ int deltas_new_count(struct deltas *d, uint64_t cluster, uint64_t *count, struct
     *count = old;
     if (r < 0)
         return r;
-    if (delta < 0 && (uint64_t) - (int64_t)delta > old) {
-        if (!d->lowered || old)
-            return contradiction(d, cluster, old, delta, err);
-        delta = 0;
-    }
+    if (delta < 0 && (uint64_t) - (int64_t)delta > old)
+        return contradiction(d, cluster, old, delta, err);
     if (delta > 0 && d->max - old < (uint64_t)delta)
         delta = 0, r = -EOVERFLOW;
     if (r < 0 || old > d->max)
@@ -148,6 +145,20 @@ int deltas_new_count(struct deltas *d, uint64_t cluster, uint64_t *count, struct
 /* The clusters of a group. */
 static uint64_t group_start(const struct deltas *d, uint64_t group) {
     return group * d->per_block;
+}
+
+int deltas_forget_lost(struct deltas *d, struct img_error *err) {
+    uint64_t first = d->start / d->per_block, last = first + d->window / d->per_block;
+    for (uint64_t group = first; group < last && group < DELTAS_MAX_GROUPS; group++)
+        for (uint64_t c = group_start(d, group); deltas_touched(d, group) && c < group_start(d, group + 1); c++) {
+            uint64_t old;
+            int r = deltas_at(d, c) < 0 ? deltas_old_count(d, c, &old, err) : 0;
+            if (r < 0)
+                return r;
+            if (deltas_at(d, c) < 0 && !old)
+                d->delta[c - d->start] = 0;
+        }
+    return 0;
 }
 
 int deltas_check(struct deltas *d, struct img_error *err) {

@@ -17,7 +17,6 @@ struct deltas {
     unsigned order;                           /* of the new counts */
     uint64_t per_block, max;                  /* of the new counts; a block covers a "group" of clusters */
     uint64_t old_per_block;                   /* of the counts in the file */
-    bool lowered;                             /* a loss finds a count of 0 */
     uint8_t *block;                           /* a block of the file */
     uint64_t block_number;                    /* which; UINT64_MAX: none */
     int32_t *delta;                           /* of the window's clusters */
@@ -48,6 +47,8 @@ static inline bool deltas_one(const struct deltas *d, uint64_t cluster) {
 int deltas_old_count(struct deltas *d, uint64_t cluster, uint64_t *count, struct img_error *err);
 /* The count afterwards: -EOVERFLOW, or -EIO when it contradicts what is there. */
 int deltas_new_count(struct deltas *d, uint64_t cluster, uint64_t *count, struct img_error *err);
+/* Losses of clusters that count 0 already are none: such a cluster may be given to something else. */
+int deltas_forget_lost(struct deltas *d, struct img_error *err);
 /* Looks at each count of the window that changes, and notes which become 1. */
 int deltas_check(struct deltas *d, struct img_error *err);
 /* The block of a group that lies in the window, as it will be; `out` holds a cluster. */

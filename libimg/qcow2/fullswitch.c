@@ -108,6 +108,8 @@ static int count_window(struct work *w, uint64_t start, struct img_error *err) {
     }
     for (unsigned i = 0; r == 0 && i < s->ngone; i++)
         r = deltas_add(&w->d, s->gone[i].cluster, s->gone[i].count, -1, err);
+    if (r == 0 && s->lowered)
+        r = deltas_forget_lost(&w->d, err);
     if (r == 0)
         w->counted = start;
     return r;

@@ -194,8 +194,10 @@ static int drop_entry(struct qcow2 *q, const struct qcow2_snapshot *snapshot, co
     uint32_t n = h->nb_snapshots;
     uint64_t place = h->snapshots_offset, first, clusters = (t->length + q->cluster_size - 1) >> q->cluster_bits;
     bool last = snapshot == &q->snapshots.list[q->snapshots.count - 1];
+    struct freed_run taken = {0};
     int r = 0;
     if (!last && (r = alloc_contiguous(q, clusters, &first, err)) == 0) {
+        taken = (struct freed_run){first, clusters};
         h->snapshots_offset = first << q->cluster_bits;
         r = storage_write(q->file, t->bytes, t->length, h->snapshots_offset);
         if (r < 0)
@@ -212,6 +214,7 @@ static int drop_entry(struct qcow2 *q, const struct qcow2_snapshot *snapshot, co
     if (r < 0) {
         h->nb_snapshots = n;
         h->snapshots_offset = place;
+        (void)refcount_release(q, &taken, false, NULL); /* else a leak */
     }
     return r;
 }

@@ -1,427 +1,410 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* test_snapshot.c - the snapshot table and the bitmap directory are read and judged as snapshot.h promises: tables made
- * in memory and damaged field by field, and those of images that qemu-img made.
+/* test_snapshot.c - internal snapshots by the public calls: all contents stay what they were, checks stay clean, and
+ * what fails leaves the file as it was. What qemu-img says about the same is in tests/cli/snapshot.t.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cmocka.h>
+#include "check_util.h"
+#include "faulty_storage.h"
+#include "image.h"
+#include "image_util.h"
+#include "qcow2/fullswitch.h"
+#include "scratch.h"
 
-#include "qcow2/snapshot.h"
-#include "unit/memory_storage.h"
+#define IMAGE "image"
 
-#define CLUSTER 4096u
-enum { REFTABLE_AT = 1 * CLUSTER, L1_AT = 3 * CLUSTER, TABLE_AT = 4 * CLUSTER, SECOND_L1_AT = 5 * CLUSTER };
+static void assert_clean(const char *when) {
+    struct check_run run;
+    check_path(IMAGE, 0, &run);
+    if (strcmp(check_verdict(&run), "clean") != 0) {
+        check_show(&run);
+        fail_msg("%s: the check says %s", when, check_verdict(&run));
+    }
+    check_run_free(&run);
+}
 
-struct image {
-    struct memory_storage file;
-    struct qcow2_header header;
-    unsigned end; /* of the table, while it is written */
+static struct img *open_snapshot(const char *name) {
+    return open_with(IMAGE, &(struct img_open_options){.snapshot = name});
+}
+
+static void must(int r) {
+    if (r)
+        fail_msg("%d: %s", r, err.text);
+}
+
+/* ---- any sequence, in windows of any size ------------------------------------------------------------ */
+
+enum { STATES = 4 };
+
+struct shadow {
+    uint64_t size;
+    uint8_t *active, *states[STATES];
+    uint64_t random;
 };
 
-static void make(struct image *i, uint64_t file_size) {
-    memset(i, 0, sizeof *i);
-    memory_open(&i->file, file_size);
-    i->header = (struct qcow2_header){
-        .version = 3,
-        .cluster_bits = 12,
-        .first_size = CLUSTER,
-        .size = 8u << 20,
-        .l1_offset = L1_AT,
-        .l1_size = 4,
-        .refcount_table_offset = REFTABLE_AT,
-        .refcount_table_clusters = 1,
-        .refcount_order = 4,
-        .snapshots_offset = TABLE_AT,
-        .bitmap_directory_offset = TABLE_AT,
-    };
-    i->end = TABLE_AT;
+static void expect_state(const struct shadow *s, const char *name, const uint8_t *bytes) {
+    struct img *image = open_snapshot(name);
+    uint8_t *found = malloc(s->size);
+    must(img_pread(image, found, s->size, 0, &err));
+    if (memcmp(found, bytes, s->size) != 0)
+        fail_msg("%s reads as something else", name ? name : "the active state");
+    free(found);
+    close_image(image);
 }
 
-static void done(struct image *i) {
-    memory_close(&i->file);
+static void write_somewhere(struct shadow *s, struct img *image) {
+    uint64_t offset = random_next(&s->random) % (s->size / 512) * 512,
+             length = 512 * (1 + random_next(&s->random) % 20);
+    length = length < s->size - offset ? length : s->size - offset;
+    if (random_next(&s->random) % 5 == 0) {
+        memset(s->active + offset, 0, length);
+        must(img_write_zeroes(image, offset, length, IMG_ZERO_MAY_UNMAP, &err));
+        return;
+    }
+    memset(s->active + offset, (int)random_next(&s->random) | 1, length);
+    must(img_pwrite(image, s->active + offset, length, offset, &err));
 }
 
-/* Appends an entry and returns where it begins. */
-static unsigned add_snapshot(struct image *i, unsigned extra, const char *id, const char *name) {
-    unsigned at = i->end = (i->end + 7) & ~7u;
-    struct memory_storage *m = &i->file;
-    memory_put(m, at, 8, SECOND_L1_AT);
-    memory_put(m, at + 8, 4, 4);
-    memory_put(m, at + 12, 2, strlen(id));
-    memory_put(m, at + 14, 2, strlen(name));
-    memory_put(m, at + 16, 4, 1000);
-    memory_put(m, at + 20, 4, 7);
-    memory_put(m, at + 24, 8, 123456789012);
-    memory_put(m, at + 32, 4, 99);
-    memory_put(m, at + 36, 4, extra);
-    if (extra >= 8)
-        memory_put(m, at + 40, 8, 5000000000);
-    if (extra >= 16)
-        memory_put(m, at + 48, 8, 8u << 20);
-    if (extra >= 24)
-        memory_put(m, at + 56, 8, 77);
-    memcpy(m->bytes + at + 40 + extra, id, strlen(id));
-    memcpy(m->bytes + at + 40 + extra + strlen(id), name, strlen(name));
-    i->end = at + 40 + extra + (unsigned)(strlen(id) + strlen(name));
-    i->header.nb_snapshots++;
-    return at;
-}
-
-static void test_fields(void **state) {
-    (void)state;
-    static const unsigned extras[] = {0, 8, 16, 24, 32, 1024};
-    for (size_t n = 0; n < 6; n++) {
-        struct image i;
-        struct qcow2_snapshots s;
-        make(&i, 7 * CLUSTER);
-        add_snapshot(&i, extras[n], "1", "first");
-        add_snapshot(&i, 16, "2", "");
-        assert_int_equal(snapshots_read(&i.file.base, &i.header, &s, NULL), 0);
-        assert_int_equal(s.count, 2);
-        assert_int_equal(s.bytes, i.end - TABLE_AT);
-        assert_string_equal(s.list[0].id, "1");
-        assert_string_equal(s.list[0].name, "first");
-        assert_string_equal(s.list[1].name, "");
-        assert_int_equal(s.list[0].l1_offset, SECOND_L1_AT);
-        assert_int_equal(s.list[0].l1_size, 4);
-        assert_int_equal(s.list[0].extra_size, extras[n]);
-        assert_int_equal(s.list[0].date_ns, 1000000000007);
-        assert_int_equal(s.list[0].vm_clock_ns, 123456789012);
-        assert_int_equal(s.list[0].vm_state_size, extras[n] >= 8 ? 5000000000 : 99);
-        assert_int_equal(s.list[0].disk_size, extras[n] >= 16 ? 8u << 20 : UINT64_MAX);
-        assert_int_equal(s.list[0].icount, extras[n] >= 24 ? 77 : UINT64_MAX);
-        snapshots_free(&s);
-        done(&i);
+static void change_snapshots(struct shadow *s, struct img *image) {
+    unsigned i = random_next(&s->random) % STATES;
+    char name[2] = {(char)('a' + i), 0};
+    if (!s->states[i]) {
+        must(img_snapshot_create(image, name, NULL, &err));
+        s->states[i] = malloc(s->size);
+        memcpy(s->states[i], s->active, s->size);
+    } else if (random_next(&s->random) % 2) {
+        must(img_snapshot_apply(image, name, &err));
+        memcpy(s->active, s->states[i], s->size);
+    } else {
+        must(img_snapshot_delete(image, name, &err));
+        free(s->states[i]);
+        s->states[i] = NULL;
     }
 }
 
-static void test_find(void **state) {
-    (void)state;
-    struct image i;
-    struct qcow2_snapshots s;
-    make(&i, 7 * CLUSTER);
-    add_snapshot(&i, 16, "1", "2");
-    add_snapshot(&i, 16, "2", "daily");
-    add_snapshot(&i, 16, "3", "daily");
-    assert_int_equal(snapshots_read(&i.file.base, &i.header, &s, NULL), 0);
-    assert_ptr_equal(snapshots_find(&s, "2"), &s.list[1]); /* the id counts before the name */
-    assert_ptr_equal(snapshots_find(&s, "daily"), &s.list[1]);
-    assert_ptr_equal(snapshots_find(&s, "3"), &s.list[2]);
-    assert_null(snapshots_find(&s, "weekly"));
-    snapshots_free(&s);
-    done(&i);
-}
-
-static void expect_failure(struct image *i, int code, const char *words) {
-    struct qcow2_snapshots s;
-    struct img_error err = {0};
-    int r = snapshots_read(&i->file.base, &i->header, &s, &err);
-    if (r != code || strstr(err.text, words) == NULL)
-        fail_msg("expected %d with \"%s\", got %d with \"%s\"", code, words, r, err.text);
-    assert_null(s.list);
-}
-
-static void test_damage(void **state) {
-    (void)state;
-    static const struct {
-        unsigned offset, width;
-        uint64_t value;
-        int code;
-        const char *words;
-    } list[] = {
-        {0, 8, SECOND_L1_AT + 8, -EINVAL, "entry 1: Snapshot L1 table offset invalid (l1_table_offset = 20488)"},
-        {0, 8, UINT64_MAX, -EINVAL, "Snapshot L1 table offset invalid"},
-        {0, 8, 0, -EUCLEAN, "entry 1: Snapshot L1 table (l1_table_offset = 0) overlaps Header"},
-        {0, 8, L1_AT, -EUCLEAN, "overlaps Active L1 table"},
-        {0, 8, REFTABLE_AT, -EUCLEAN, "overlaps Reference count table"},
-        {0, 8, 7 * CLUSTER, -EUCLEAN, "Snapshot L1 table lies outside the file (l1_table_offset = 28672"},
-        {8, 4, 4194305, -EINVAL, "Snapshot L1 table too large (entry 1, l1_size = 4194305)"},
-        {8, 4, UINT32_MAX, -EINVAL, "Snapshot L1 table too large (entry 1, l1_size = 4294967295)"},
-        {8, 4, 4000, -EUCLEAN, "Snapshot L1 table lies outside the file"},
-        {8, 4, 3, -EINVAL, "entry 1: L1 table is too small (l1_size = 3, disk_size = 8388608)"},
-        {48, 8, 1ull << 62, -EINVAL, "L1 table is too small (l1_size = 4, disk_size = 4611686018427387904)"},
-        {36, 4, 1025, -EINVAL, "Too much extra metadata in snapshot table entry 1 (extra_data_size = 1025"},
-        {36, 4, UINT32_MAX, -EINVAL, "Too much extra metadata in snapshot table entry 1"},
-        {12, 2, 65535, -EUCLEAN, "Snapshot table ends in entry 1 of 2"},
-        {14, 2, 65535, -EUCLEAN, "Snapshot table ends in entry 1 of 2"},
-    };
-    for (size_t n = 0; n < sizeof list / sizeof list[0]; n++) {
-        struct image i;
-        make(&i, 7 * CLUSTER);
-        add_snapshot(&i, 16, "1", "first");
-        unsigned at = add_snapshot(&i, 24, "2", "second");
-        memory_put(&i.file, at + list[n].offset, list[n].width, list[n].value);
-        expect_failure(&i, list[n].code, list[n].words);
-        done(&i);
-    }
-}
-
-static void test_table_place(void **state) {
-    (void)state;
-    struct image i;
-    make(&i, 7 * CLUSTER);
-    add_snapshot(&i, 16, "1", "first");
-    i.header.nb_snapshots = 65536; /* a number costs nothing */
-    expect_failure(&i, -EUCLEAN, "Snapshot table ends in entry");
-    i.header.nb_snapshots = 1;
-    i.header.snapshots_offset = 8 * CLUSTER;
-    expect_failure(&i, -EUCLEAN, "Snapshot table lies outside the file (snapshots_offset = 32768");
-    i.header.snapshots_offset = TABLE_AT;
-    i.file.fail_reads = -EIO;
-    expect_failure(&i, -EIO, "Could not read snapshot table entry 0");
-    done(&i);
-
-    /* a table that runs into the L1 table behind it */
-    make(&i, 16 * CLUSTER);
-    i.header.l1_offset = TABLE_AT + CLUSTER;
-    char name[5000];
-    memset(name, 'n', sizeof name);
-    name[4999] = '\0';
-    unsigned at = add_snapshot(&i, 16, "1", name);
-    memory_put(&i.file, at, 8, 10 * CLUSTER);
-    expect_failure(&i, -EUCLEAN, "Snapshot table (snapshots_offset = 16384) overlaps Active L1 table");
-    done(&i);
-}
-
-/* Longer than the window through which it is read, with names of NULs among them. */
-static void test_long_table(void **state) {
-    (void)state;
-    struct image i;
-    struct qcow2_snapshots s;
-    char name[301], id[16];
-    make(&i, 1 << 20);
-    i.header.l1_offset = 200 * CLUSTER;
-    i.header.refcount_table_offset = 201 * CLUSTER;
-    memset(name, 'x', sizeof name);
-    for (unsigned n = 0; n < 900; n++) {
-        snprintf(id, sizeof id, "%u", n);
-        name[n % 300] = '\0';
-        unsigned at = add_snapshot(&i, 16, id, name);
-        memory_put(&i.file, at, 8, 202 * CLUSTER);
-        name[n % 300] = 'x';
-    }
-    assert_true(i.end - TABLE_AT > 128 << 10);
-    assert_int_equal(snapshots_read(&i.file.base, &i.header, &s, NULL), 0);
-    assert_int_equal(s.count, 900);
-    for (unsigned n = 0; n < 900; n++) {
-        snprintf(id, sizeof id, "%u", n);
-        assert_string_equal(s.list[n].id, id);
-        assert_int_equal(strlen(s.list[n].name), n % 300);
-    }
-    assert_true(i.file.reads < 8);
-    snapshots_free(&s);
-    done(&i);
-}
-
-/* All names and ids are kept in memory, so there is a limit to them together: 4 MiB, and not a byte more. */
-static void test_names_in_all(void **state) {
-    (void)state;
-    enum { ENTRIES = 64, EACH = 65536 };
-    static char name[EACH];
-    memset(name, 'n', EACH - 1); /* and an id of one byte */
-    for (unsigned more = 0; more < 2; more++) {
-        struct image i;
-        struct qcow2_snapshots s;
-        make(&i, 10 << 20);
-        i.header.l1_offset = 9 << 20;
-        for (unsigned n = 0; n < ENTRIES; n++)
-            memory_put(&i.file, add_snapshot(&i, 16, "1", name), 8, (9 << 20) + CLUSTER);
-        memory_put(&i.file, add_snapshot(&i, 16, more ? "2" : "", ""), 8, (9 << 20) + CLUSTER);
-        if (more) {
-            expect_failure(&i, -EINVAL, "entry 64: the ids and names up to here take 4194305 bytes");
-        } else {
-            assert_int_equal(snapshots_read(&i.file.base, &i.header, &s, NULL), 0);
-            assert_int_equal(s.count, ENTRIES + 1);
-            assert_int_equal(strlen(s.list[ENTRIES - 1].name), EACH - 1);
-            snapshots_free(&s);
+static void try_sequence(const struct img_create_options *options, uint64_t window, uint64_t seed) {
+    struct shadow s = {.size = options->size, .active = calloc(1, options->size), .random = seed};
+    create_image(IMAGE, options);
+    full_switch_window = window;
+    for (unsigned session = 0; session < 4; session++) {
+        struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+        for (unsigned turn = 0; turn < 12; turn++) {
+            for (unsigned i = 0; i < 5; i++)
+                write_somewhere(&s, image);
+            change_snapshots(&s, image);
         }
-        done(&i);
+        close_image(image);
+        assert_clean("after a session");
+        expect_state(&s, NULL, s.active);
+        for (unsigned i = 0; i < STATES; i++)
+            if (s.states[i])
+                expect_state(&s, (char[]){(char)('a' + i), 0}, s.states[i]);
+    }
+    full_switch_window = 0;
+    for (unsigned i = 0; i < STATES; i++)
+        free(s.states[i]);
+    free(s.active);
+}
+
+static void test_sequences(void **state) {
+    (void)state;
+    try_sequence(&(struct img_create_options){.format = "qcow2", .size = 200 << 10, .cluster_size = 512}, 0, 1);
+    try_sequence(&(struct img_create_options){.format = "qcow2", .size = 2 * MIB}, 0, 2);
+    try_sequence(&(struct img_create_options){.format = "qcow2", .size = 300 << 10, .version = 2, .cluster_size = 1024},
+                 0, 3);
+    try_sequence(
+        &(struct img_create_options){.format = "qcow2", .size = 512 << 10, .cluster_size = 16384, .extended_l2 = true},
+        0, 4);
+}
+
+static void test_small_windows(void **state) {
+    (void)state;
+    struct img_create_options wide = {.format = "qcow2", .size = 200 << 10, .cluster_size = 512, .refcount_bits = 64};
+    for (uint64_t window = 1; window < 2000; window *= 3)
+        try_sequence(&wide, window, window);
+    wide.refcount_bits = 8;
+    try_sequence(&wide, 1, 7);
+}
+
+/* ---- what fails leaves everything as it was ---------------------------------------------------------------- */
+
+static void test_counts_that_do_not_fit(void **state) {
+    (void)state;
+    size_t before_size, after_size;
+    create_image(IMAGE, &(struct img_create_options){.format = "qcow2", .size = MIB, .refcount_bits = 1});
+    struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    write_fill(image, 0, 300000, 5);
+    close_image(image);
+    uint8_t *before = load_file(IMAGE, &before_size);
+    image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    assert_int_equal(img_snapshot_create(image, "one", NULL, &err), -EOVERFLOW);
+    assert_non_null(strstr(err.text, "1 bits"));
+    write_fill(image, 0, 10, 5);
+    close_image(image);
+    uint8_t *after = load_file(IMAGE, &after_size);
+    assert_int_equal(after_size, before_size);
+    assert_memory_equal(before, after, before_size);
+    free(before);
+    free(after);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    create_qcow2(IMAGE, MIB);
+    struct img *image = open_flags(IMAGE, 0);
+    assert_int_equal(img_snapshot_create(image, "x", NULL, &err), -EBADF);
+    close_image(image);
+    image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    assert_int_equal(img_snapshot_apply(image, "x", &err), -ENOENT);
+    assert_int_equal(img_snapshot_delete(image, "x", &err), -ENOENT);
+    close_image(image);
+    create_image("raw", &(struct img_create_options){.format = "raw", .size = MIB});
+    image = open_with("raw", &(struct img_open_options){.flags = IMG_OPEN_WRITE, .format = "raw"});
+    assert_int_equal(img_snapshot_create(image, "x", NULL, &err), -ENOTSUP);
+    close_image(image);
+    create_image(IMAGE, &(struct img_create_options){.format = "qcow2", .size = MIB, .data_file = "data"});
+    image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    assert_int_equal(img_snapshot_create(image, "x", NULL, &err), -ENOTSUP);
+    close_image(image);
+}
+
+/* An id is found before a name, ids are one more than the highest, dates are kept. */
+static void test_ids(void **state) {
+    (void)state;
+    struct img_info info;
+    create_qcow2(IMAGE, MIB);
+    struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    write_fill(image, 0, 4096, 1);
+    must(img_snapshot_create(image, "2", &(struct img_snapshot_options){.date_ns = 1234567890123456789}, &err));
+    write_fill(image, 0, 4096, 2);
+    must(img_snapshot_create(image, "b", NULL, &err));
+    must(img_snapshot_create(image, "b", NULL, &err));
+    must(img_info(image, &info, &err));
+    assert_int_equal(info.nsnapshots, 3);
+    assert_string_equal(info.snapshots[2].id, "3");
+    assert_int_equal(info.snapshots[0].date_ns, 1234567890123456789);
+    assert_int_equal(info.snapshots[0].disk_size, MIB);
+    write_fill(image, 0, 4096, 3);
+    must(img_snapshot_apply(image, "2", &err));
+    expect_fill(image, 0, 4096, 2);
+    must(img_snapshot_delete(image, "2", &err));
+    must(img_snapshot_apply(image, "2", &err)); /* the name, now that there is no such id */
+    expect_fill(image, 0, 4096, 1);
+    close_image(image);
+    assert_clean("in the end");
+}
+
+/* ---- a host that fails ------------------------------------------------------------------------------------ */
+
+static struct img *open_faulty(struct faulty *f) {
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .format = "qcow2"};
+    struct img *image;
+    faulty_open(f, IMAGE);
+    if (image_open_storage(&f->base, &options, &image, &err))
+        fail_msg("%s", err.text);
+    return image;
+}
+
+static void prepare(void) {
+    create_image("start", &(struct img_create_options){.format = "qcow2", .size = 256 << 10, .cluster_size = 512});
+    struct img *image = open_flags("start", IMG_OPEN_WRITE);
+    write_fill(image, 0, 100 << 10, 1);
+    must(img_snapshot_create(image, "a", NULL, &err));
+    write_fill(image, 50 << 10, 100 << 10, 2);
+    must(img_snapshot_create(image, "b", NULL, &err));
+    write_fill(image, 10 << 10, 20 << 10, 3);
+    close_image(image);
+}
+
+static int call(struct img *image, unsigned what) {
+    return what == 0   ? img_snapshot_create(image, "c", NULL, &err)
+           : what == 1 ? img_snapshot_apply(image, "a", &err)
+                       : img_snapshot_delete(image, what == 2 ? "a" : "b", &err);
+}
+
+/* `done`: the change is there; else it may be there, as an error of the last barrier does not tell. */
+static void expect_start(unsigned what, bool done) {
+    struct img *image = open_flags(IMAGE, 0);
+    uint8_t first;
+    must(img_pread(image, &first, 1, 10 << 10, &err));
+    bool applied = what == 1 && first == 1;
+    assert_true(applied || !done || what != 1);
+    expect_fill(image, 0, 10 << 10, 1);
+    expect_fill(image, 10 << 10, 20 << 10, applied ? 1 : 3);
+    expect_fill(image, 120 << 10, 1000, applied ? 0 : 2);
+    close_image(image);
+    if (what != 3) {
+        image = open_snapshot("b");
+        expect_fill(image, 0, 50 << 10, 1);
+        expect_fill(image, 50 << 10, 100 << 10, 2);
+        close_image(image);
     }
 }
 
-/* ---- bitmaps ----------------------------------------------------------------------------------- */
-
-static unsigned add_bitmap(struct image *i, uint32_t flags, unsigned extra, const char *name) {
-    unsigned at = i->end;
-    struct memory_storage *m = &i->file;
-    memory_put(m, at, 8, SECOND_L1_AT);
-    memory_put(m, at + 8, 4, 2);
-    memory_put(m, at + 12, 4, flags);
-    memory_put(m, at + 16, 1, 1);
-    memory_put(m, at + 17, 1, 16);
-    memory_put(m, at + 18, 2, strlen(name));
-    memory_put(m, at + 20, 4, extra);
-    memcpy(m->bytes + at + 24 + extra, name, strlen(name));
-    i->end = (at + 24 + extra + (unsigned)strlen(name) + 7) & ~7u;
-    i->header.has_bitmaps = true;
-    i->header.nb_bitmaps++;
-    i->header.bitmap_directory_size = i->end - TABLE_AT;
-    return at;
-}
-
-static void test_bitmaps(void **state) {
+/* Lack of space at each write in turn: the change is there or not, and writes go on. */
+static void test_lack_of_space(void **state) {
     (void)state;
-    struct image i;
-    struct qcow2_bitmaps b;
-    make(&i, 7 * CLUSTER);
-    unsigned first = add_bitmap(&i, QCOW2_BITMAP_AUTO, 0, "a");
-    unsigned second = add_bitmap(&i, 0, 12, "disabled");
-    unsigned third = add_bitmap(&i, QCOW2_BITMAP_AUTO | QCOW2_BITMAP_IN_USE, 0, "stale");
-    assert_int_equal(bitmaps_read(&i.file.base, &i.header, &b, NULL), 0);
-    assert_int_equal(b.count, 3);
-    assert_string_equal(b.list[0].name, "a");
-    assert_string_equal(b.list[1].name, "disabled");
-    assert_string_equal(b.list[2].name, "stale");
-    assert_int_equal(b.list[0].granularity_bits, 16);
-    assert_int_equal(b.list[1].flags_offset, second + 12);
-
-    unsigned writes = i.file.writes;
-    assert_int_equal(bitmaps_mark_in_use(&i.file.base, &b, NULL), 0);
-    assert_int_equal(memory_get(&i.file, first + 12, 4), QCOW2_BITMAP_AUTO | QCOW2_BITMAP_IN_USE);
-    assert_int_equal(memory_get(&i.file, second + 12, 4), 0);
-    assert_int_equal(memory_get(&i.file, third + 12, 4), QCOW2_BITMAP_AUTO | QCOW2_BITMAP_IN_USE);
-    assert_int_equal(i.file.writes, writes + 1);
-    assert_int_equal(i.file.flushes, 1);
-    assert_int_equal(bitmaps_mark_in_use(&i.file.base, &b, NULL), 0); /* once is enough */
-    assert_int_equal(i.file.writes, writes + 1);
-    assert_int_equal(i.file.flushes, 1);
-    bitmaps_free(&b);
-
-    i.header.has_bitmaps = false;
-    assert_int_equal(bitmaps_read(&i.file.base, &i.header, &b, NULL), 0);
-    assert_int_equal(b.count, 0);
-    done(&i);
-}
-
-static void test_bitmap_damage(void **state) {
-    (void)state;
-    static const struct {
-        unsigned offset, width;
-        uint64_t value;
-        int code;
-        const char *words;
-    } list[] = {
-        {0, 8, SECOND_L1_AT + 1, -EINVAL, "Bitmap 'two': Bitmap table offset invalid (bitmap_table_offset = 20481)"},
-        {0, 8, L1_AT, -EUCLEAN, "Bitmap 'two': Bitmap table (bitmap_table_offset = 12288) overlaps Active L1 table"},
-        {0, 8, 1 << 20, -EUCLEAN, "Bitmap table lies outside the file (bitmap_table_offset = 1048576"},
-        {8, 4, UINT32_MAX, -EINVAL, "Bitmap 'two' doesn't satisfy the constraints (bitmap_table_size = 4294967295)"},
-        {8, 4, 1 << 20, -EUCLEAN, "Bitmap table lies outside the file"},
-        {12, 4, 0x80000001, -EINVAL, "constraints (flags = 2147483649)"},
-        {16, 1, 2, -EINVAL, "constraints (type = 2)"},
-        {17, 1, 8, -EINVAL, "constraints (granularity_bits = 8)"},
-        {17, 1, 64, -EINVAL, "constraints (granularity_bits = 64)"},
-        {18, 2, 0, -EINVAL, "Bitmap directory entry 1: name_size = 0 is not between 1 and 1023"},
-        {18, 2, 1024, -EINVAL, "name_size = 1024 is not between 1 and 1023"},
-        {18, 2, 500, -EUCLEAN, "Broken bitmap directory: entry 1 of 2 does not fit"},
-        {20, 4, UINT32_MAX, -EUCLEAN, "Broken bitmap directory: entry 1 of 2 does not fit"},
-    };
-    for (size_t n = 0; n < sizeof list / sizeof list[0]; n++) {
-        struct image i;
-        struct qcow2_bitmaps b;
-        struct img_error err = {0};
-        make(&i, 7 * CLUSTER);
-        add_bitmap(&i, 0, 0, "one");
-        unsigned at = add_bitmap(&i, 0, 0, "two");
-        memory_put(&i.file, at + list[n].offset, list[n].width, list[n].value);
-        int r = bitmaps_read(&i.file.base, &i.header, &b, &err);
-        if (r != list[n].code || strstr(err.text, list[n].words) == NULL)
-            fail_msg("expected %d with \"%s\", got %d with \"%s\"", list[n].code, list[n].words, r, err.text);
-        assert_null(b.list);
-        done(&i);
-    }
-    struct image i;
-    struct qcow2_bitmaps b;
-    struct img_error err = {0};
-    make(&i, 7 * CLUSTER);
-    add_bitmap(&i, 0, 0, "one");
-    add_bitmap(&i, 0, 0, "two");
-    i.header.nb_bitmaps = 1;
-    assert_int_equal(bitmaps_read(&i.file.base, &i.header, &b, &err), -EUCLEAN);
-    assert_non_null(
-        strstr(err.text, "More bitmaps found than specified in header extension (nb_bitmaps = 1, 32 bytes"));
-    done(&i);
-}
-
-/* ---- what qemu-img makes ----------------------------------------------------------------------- */
-
-static void run(const char *folder, const char *command) {
-    char line[1024];
-    snprintf(line, sizeof line, "cd %s && { %s; } >/dev/null", folder, command);
-    if (system(line) != 0)
-        fail_msg("failed: %s", command);
-}
-
-static void load(struct memory_storage *m, const char *folder, const char *name) {
-    char path[128];
-    struct stat st;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &st), 0);
-    memory_open(m, (uint64_t)st.st_size);
-    assert_int_equal(read(fd, m->bytes, (size_t)st.st_size), st.st_size);
-    close(fd);
-}
-
-static void test_qemu_tables(void **state) {
-    (void)state;
-    static const char *const versions[] = {"0.10", "1.1"};
-    char folder[] = "/tmp/snapshot-XXXXXX", command[512];
-    assert_non_null(mkdtemp(folder));
-    for (int v = 0; v < 2; v++) {
-        struct memory_storage m;
-        struct qcow2_header h;
-        struct qcow2_snapshots s;
-        struct qcow2_bitmaps b;
-        struct img_error err = {0};
-        snprintf(command, sizeof command,
-                 "qemu-img create -q -f qcow2 -o compat=%s i 64M && qemu-img snapshot -c one i && "
-                 "qemu-io -c 'write 1M 1M' i && qemu-img snapshot -c 'two words' i",
-                 versions[v]);
-        run(folder, command);
-        if (v == 1)
-            run(folder, "qemu-img bitmap --add -g 512 i fine && qemu-img bitmap --add --disable i coarse");
-        load(&m, folder, "i");
-        if (header_read(&m.base, &h, false, &err) != 0 || snapshots_read(&m.base, &h, &s, &err) != 0)
-            fail_msg("%s", err.text);
-        assert_int_equal(s.count, 2);
-        assert_string_equal(s.list[0].id, "1");
-        assert_string_equal(s.list[1].name, "two words");
-        assert_int_equal(s.list[1].disk_size, 64 << 20);
-        assert_int_equal(s.list[1].vm_state_size, 0);
-        assert_true(s.list[1].date_ns > 1700000000ull * 1000000000);
-        if (bitmaps_read(&m.base, &h, &b, &err) != 0)
-            fail_msg("%s", err.text);
-        assert_int_equal(b.count, v == 1 ? 2 : 0);
-        if (v == 1) {
-            assert_string_equal(b.list[0].name, "fine");
-            assert_int_equal(b.list[0].granularity_bits, 9);
-            assert_int_equal(b.list[0].flags, QCOW2_BITMAP_AUTO);
-            assert_string_equal(b.list[1].name, "coarse");
-            assert_int_equal(b.list[1].flags, 0);
+    prepare();
+    for (unsigned what = 0; what < 4; what++) {
+        int r = -1;
+        for (unsigned n = 0; r; n++) {
+            struct faulty f;
+            struct check_run run;
+            sh("cp start " IMAGE);
+            struct img *image = open_faulty(&f);
+            f.writes_left = n;
+            f.error = -ENOSPC;
+            r = call(image, what);
+            f.writes_left = FAULTY_NEVER;
+            (void)img_close(image, NULL);
+            check_path(IMAGE, 0, &run);
+            if (strcmp(check_verdict(&run), "clean") != 0 && strcmp(check_verdict(&run), "leaks") != 0) {
+                check_show(&run);
+                fail_msg("change %u, write %u: the check says %s", what, n, check_verdict(&run));
+            }
+            check_run_free(&run);
+            expect_start(what, r == 0);
+            assert_int_equal(f.out_of_order, 0);
         }
-        bitmaps_free(&b);
-        snapshots_free(&s);
-        header_free(&h);
-        memory_close(&m);
     }
-    run(folder, "rm -f i");
-    rmdir(folder);
+}
+
+/* Nothing behind the last cluster can be had: a deletion goes the other way. */
+static void test_deletion_without_room(void **state) {
+    (void)state;
+    prepare();
+    for (unsigned what = 2; what < 4; what++) {
+        sh("cp start " IMAGE);
+        struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+        struct qcow2 *q = qcow2_of(image);
+        uint64_t limit = q->alloc.limit;
+        q->alloc.limit = q->alloc.fresh + (what == 2); /* a snapshot table that is not only cut needs a cluster */
+        must(call(image, what));
+        q->alloc.limit = limit;
+        write_fill(image, 200 << 10, 20 << 10, 9);
+        close_image(image);
+        assert_clean("after a deletion without room");
+        expect_start(what, true);
+    }
+    /* others fail and change nothing */
+    sh("cp start " IMAGE);
+    for (unsigned what = 0; what < 2; what++) {
+        struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+        qcow2_of(image)->alloc.limit = qcow2_of(image)->alloc.fresh;
+        assert_int_equal(call(image, what), -ENOSPC);
+        close_image(image);
+        sh("cmp start " IMAGE);
+    }
+}
+
+/* ---- others work meanwhile -------------------------------------------------------------------------------- */
+
+enum { WRITERS = 3, PART = 64 << 10, ROUNDS = 12 };
+
+struct writer {
+    struct img *image;
+    unsigned number;
+    bool queue;
+    atomic_bool *stop;
+};
+
+/* One value goes over the whole part, block by block from the front: any moment shows one value up to some block and
+ * the one before it behind. */
+static void *keep_writing(void *opaque) {
+    struct writer *w = opaque;
+    struct img_queue *queue = NULL;
+    struct img_error mine;
+    uint8_t block[4096];
+    if (w->queue && img_queue_create(w->image, NULL, &queue, &mine))
+        abort();
+    for (unsigned turn = 1; !atomic_load(w->stop); turn++) {
+        memset(block, (int)(turn % 250 + 1), sizeof block);
+        for (unsigned at = 0; at < PART; at += sizeof block) {
+            uint64_t offset = (uint64_t)w->number * PART + at;
+            if (!w->queue) {
+                if (img_pwrite(w->image, block, sizeof block, offset, &mine))
+                    abort();
+                continue;
+            }
+            struct iovec iov = {block, sizeof block};
+            struct img_completion c;
+            struct img_io io = {.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = offset};
+            if (img_queue_submit(queue, &io, 1) != 1)
+                abort();
+            while (img_queue_reap(queue, &c, 1) == 0)
+                if (img_queue_wait(queue, -1))
+                    abort();
+            if (c.result)
+                abort();
+        }
+    }
+    img_queue_destroy(queue);
+    return NULL;
+}
+
+static void expect_moment(const char *name) {
+    struct img *image = open_snapshot(name);
+    uint8_t *bytes = malloc(PART);
+    for (unsigned n = 0; n < WRITERS; n++) {
+        must(img_pread(image, bytes, PART, (uint64_t)n * PART, &err));
+        unsigned changes = 0;
+        for (unsigned i = 1; i < PART; i++)
+            changes += bytes[i] != bytes[i - 1];
+        if (changes > 1)
+            fail_msg("%s shows %u changes in the part of writer %u", name, changes, n);
+    }
+    free(bytes);
+    close_image(image);
+}
+
+static void test_beside_writers(void **state) {
+    (void)state;
+    atomic_bool stop = false;
+    pthread_t threads[WRITERS];
+    struct writer writers[WRITERS];
+    char name[16];
+    create_image(IMAGE, &(struct img_create_options){.format = "qcow2", .size = MIB, .cluster_size = 4096});
+    struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){image, i, i == 1, &stop};
+        assert_int_equal(pthread_create(&threads[i], NULL, keep_writing, &writers[i]), 0);
+    }
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        must(img_snapshot_create(image, name, NULL, &err));
+        if (i % 3 == 2) {
+            snprintf(name, sizeof name, "s%u", i - 1);
+            must(img_snapshot_delete(image, name, &err));
+        }
+        must(img_flush(image, &err));
+    }
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < WRITERS; i++)
+        pthread_join(threads[i], NULL);
+    close_image(image);
+    assert_clean("after snapshots under writers");
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        if (i % 3 != 1)
+            expect_moment(name);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),        cmocka_unit_test(test_find),         cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_table_place),   cmocka_unit_test(test_long_table),   cmocka_unit_test(test_bitmaps),
-        cmocka_unit_test(test_bitmap_damage), cmocka_unit_test(test_names_in_all), cmocka_unit_test(test_qemu_tables),
+        cmocka_unit_test_setup_teardown(test_sequences, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_small_windows, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_counts_that_do_not_fit, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_refusals, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_ids, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_lack_of_space, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_deletion_without_room, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_beside_writers, enter_folder, leave_folder),
     };
-    return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
