@@ -413,6 +413,18 @@ IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct i
  * none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 
+/* Called with a range of the guest's disk, in bytes, in which two states differ. Not 0: give up. It may use the image.
+ */
+typedef int (*img_snapshot_differs)(void *opaque, uint64_t start, uint64_t length);
+/* Tells, in rising order, in which ranges two states may read differently: snapshots by id or name, NULL is the active
+ * state. What both have stored in the same place is left out, and so is what reads as zeroes in both; equal bytes in
+ * different places are not seen to be equal. What lies behind the end of the smaller disk is told as one range. No data
+ * is read, and the work follows what differs. Any thread that has no request of its own under way; the image may be
+ * written meanwhile, and is held still for short times. -ENOENT: there is no such snapshot; -ECANCELED: given up;
+ * -ENOTSUP: the format has no snapshots. */
+IMG_API int img_snapshot_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs,
+                              void *opaque, struct img_error *err) IMG_WARN_UNUSED;
+
 /* ---- keys ------------------------------------------------------------------------------------- */
 
 /* The key slots of an image that is encrypted with LUKS and open for writing. Each change is durable when it returns,

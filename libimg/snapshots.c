@@ -47,3 +47,12 @@ int img_snapshot_delete(struct img *image, const char *snapshot, struct img_erro
     struct img_snapshot_change c = {.op = IMG_SNAPSHOT_DELETE, .name = snapshot};
     return change(image, &c, err);
 }
+
+int img_snapshot_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
+                      struct img_error *err) {
+    if (!image->driver->diff)
+        return img_fail(err, -ENOTSUP, "the format %s has no snapshots", image->driver->name);
+    if (image->flags & IMG_OPEN_CHECK)
+        return img_fail(err, -EBADF, "'%s' was opened for a check only", image->path);
+    return image->driver->diff(image, a, b, differs, opaque, err);
+}

@@ -492,6 +492,7 @@ const struct img_driver qcow2_driver = {
     .info = qcow2_info,
     .resize = qcow2_resize,
     .snapshot = qcow2_snapshot,
+    .diff = qcow2_diff,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,
     .data = qcow2_data,

@@ -11,7 +11,7 @@
  *   flush.c     rounds, limbo
  *   switch.c    changes of header sector 0
  *   fullswitch.c changes of counts and flags of existing clusters; deltas.c, tree.c what it counts with
- *   states.c     internal snapshots: create, apply, delete
+ *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -435,6 +435,8 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err);
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err);
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err);
+int qcow2_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
+               struct img_error *err);
 int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);
 int qcow2_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
                 struct img_error *err);

@@ -42,7 +42,7 @@ static int compare_offsets(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static int check_entry(struct qcow2 *q, uint64_t index, uint64_t entry, struct img_error *err) {
+int tree_check_entry(struct qcow2 *q, uint64_t index, uint64_t entry, struct img_error *err) {
     uint64_t table = entry & QCOW2_OFFSET_MASK;
     const char *fault = NULL;
     if (entry & QCOW2_L1_RESERVED)
@@ -86,7 +86,7 @@ int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **out, struct img_e
                        q->image->path);
     for (uint64_t i = 0; r == 0 && i < t->entries; i++)
         if (l1[i].raw)
-            r = check_entry(q, i, get64(l1[i]), err);
+            r = tree_check_entry(q, i, get64(l1[i]), err);
     if (r == 0)
         r = check_unique(q, l1, t->entries, err);
     if (r < 0)

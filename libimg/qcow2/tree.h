@@ -27,6 +27,9 @@ struct tree_names {
 int tree_names(const struct qcow2 *q, const be64 *table, uint64_t index, struct tree_names *names,
                struct img_error *err);
 
+/* -EIO: an L1 entry, not 0, that cannot be. */
+int tree_check_entry(struct qcow2 *q, uint64_t index, uint64_t entry, struct img_error *err);
+
 /* L1 as it is in the file; *l1 is the caller's to free, of one entry at least. Every entry is checked: reserved bits,
  * alignment, inside the file, and no table is named twice. */
 int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **l1, struct img_error *err);

@@ -87,6 +87,46 @@ static void change_snapshots(struct shadow *s, struct img *image) {
     }
 }
 
+struct seen {
+    uint8_t *bytes; /* 1: told */
+    uint64_t end, total, ranges;
+};
+
+static int see(void *opaque, uint64_t start, uint64_t length) {
+    struct seen *seen = opaque;
+    assert_true(length > 0 && (start > seen->end || !seen->ranges)); /* rising, and merged */
+    memset(seen->bytes + start, 1, length);
+    seen->end = start + length;
+    seen->total += length;
+    seen->ranges++;
+    return 0;
+}
+
+/* Whatever differs is told. */
+static void expect_diff(struct shadow *s, struct img *image, const char *a, const uint8_t *x, const char *b,
+                        const uint8_t *y) {
+    struct seen seen = {.bytes = calloc(1, s->size)};
+    must(img_snapshot_diff(image, a, b, see, &seen, &err));
+    for (uint64_t i = 0; i < s->size; i++)
+        if (x[i] != y[i] && !seen.bytes[i])
+            fail_msg("%s and %s differ at %llu, and nobody told", a ? a : "active", b ? b : "active",
+                     (unsigned long long)i);
+    if (a && b && strcmp(a, b) == 0)
+        assert_int_equal(seen.total, 0);
+    free(seen.bytes);
+}
+
+static void expect_diffs(struct shadow *s, struct img *image) {
+    for (unsigned i = 0; i < STATES; i++) {
+        char a[2] = {(char)('a' + i), 0};
+        if (s->states[i])
+            expect_diff(s, image, a, s->states[i], NULL, s->active);
+        for (unsigned j = 0; s->states[i] && j < STATES; j++)
+            if (s->states[j])
+                expect_diff(s, image, a, s->states[i], (char[]){(char)('a' + j), 0}, s->states[j]);
+    }
+}
+
 static void try_sequence(const struct img_create_options *options, uint64_t window, uint64_t seed) {
     struct shadow s = {.size = options->size, .active = calloc(1, options->size), .random = seed};
     create_image(IMAGE, options);
@@ -98,6 +138,8 @@ static void try_sequence(const struct img_create_options *options, uint64_t wind
                 write_somewhere(&s, image);
             change_snapshots(&s, image);
         }
+        write_somewhere(&s, image);
+        expect_diffs(&s, image);
         close_image(image);
         assert_clean("after a session");
         expect_state(&s, NULL, s.active);
@@ -197,6 +239,40 @@ static void test_ids(void **state) {
     expect_fill(image, 0, 4096, 1);
     close_image(image);
     assert_clean("in the end");
+}
+
+/* Exactly the clusters that were written, and the tail of the larger disk. */
+static void test_differences(void **state) {
+    (void)state;
+    static uint8_t bytes[4 * MIB];
+    create_image(IMAGE, &(struct img_create_options){.format = "qcow2", .size = 2 * MIB, .cluster_size = 4096});
+    struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    write_fill(image, 0, MIB, 1);
+    must(img_snapshot_create(image, "a", NULL, &err));
+    struct seen seen = {.bytes = bytes};
+    must(img_snapshot_diff(image, "a", NULL, see, &seen, &err));
+    assert_int_equal(seen.ranges, 0);
+    write_fill(image, 10000, 10, 2);
+    write_fill(image, 4096 * 10, 8192, 2);
+    must(img_write_zeroes(image, MIB + 4096, 4096, 0, &err)); /* was nothing, which is the same */
+    write_fill(image, 2 * MIB - 4096, 4096, 3);
+    must(img_snapshot_diff(image, NULL, "a", see, &seen, &err));
+    assert_int_equal(seen.ranges, 3);
+    assert_int_equal(seen.total, 4096 + 8192 + 4096);
+    assert_true(bytes[8192] && bytes[12287] && !bytes[8191] && !bytes[12288] && bytes[4096 * 12 - 1]);
+    must(img_resize(image, 3 * MIB, IMG_PREALLOCATION_OFF, 0, &err));
+    seen = (struct seen){.bytes = bytes};
+    must(img_snapshot_diff(image, "a", NULL, see, &seen, &err));
+    assert_int_equal(seen.ranges, 3); /* the last two touch */
+    assert_int_equal(seen.total, 4096 + 8192 + 4096 + MIB);
+    must(img_snapshot_apply(image, "a", &err));
+    assert_int_equal(img_size(image), 2 * MIB);
+    seen = (struct seen){.bytes = bytes};
+    must(img_snapshot_diff(image, "a", NULL, see, &seen, &err));
+    assert_int_equal(seen.ranges, 0);
+    assert_int_equal(img_snapshot_diff(image, "a", "nosuch", see, &seen, &err), -ENOENT);
+    close_image(image);
+    assert_clean("after comparisons");
 }
 
 /* ---- a host that fails ------------------------------------------------------------------------------------ */
@@ -402,6 +478,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_counts_that_do_not_fit, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_refusals, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_ids, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_differences, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_lack_of_space, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_deletion_without_room, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_beside_writers, enter_folder, leave_folder),
