@@ -79,6 +79,9 @@ static char *resolve_snapshot(const char *file, const struct img_open_options *o
         /* reported */
     } else if (img_info(image, &info, &err) < 0) {
         report_image_error(&err, "Failed to load snapshot");
+    } else if (strcmp(info.format, "raw") == 0) {
+        report("Failed to load snapshot: Block format 'raw' used by device '' does not support temporarily loading "
+               "internal snapshots");
     } else {
         const struct img_snapshot_info *found = find_snapshot(&info, &name);
         if (found)

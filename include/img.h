@@ -372,6 +372,20 @@ struct img_create_options {
 IMG_API int img_create(const char *path, const struct img_create_options *options,
                        struct img_error *err) IMG_WARN_UNUSED;
 
+/* How many bytes an image would take. */
+struct img_measure {
+    uint64_t required;        /* that of the source which is stored, or nothing yet, and all metadata it could need */
+    uint64_t fully_allocated; /* when every byte of the disk is stored */
+    bool has_bitmaps;         /* the source may have bitmaps and the format can keep them: */
+    uint64_t bitmaps;         /* ... what copies of them would take on top */
+};
+/* Measures a new image with the contents of `source`, or empty and of options->size bytes without one (NULL). Of the
+ * options only format, size, preallocation, version, cluster_size, refcount_bits, extended_l2 and whether there is a
+ * backing_file (with a source: all of it is counted then) have a say. Nothing is made. The numbers are qemu-img's.
+ * -EINVAL: the options do not go together; -EFBIG: the format cannot have that size; and the errors of img_map. */
+IMG_API int img_measure(const struct img_create_options *options, struct img *source, struct img_measure *measure,
+                        struct img_error *err) IMG_WARN_UNUSED;
+
 /* Writes another data file's name into a qcow2 image that has one and that nobody has open. The files are not looked
  * at. Nothing is made durable, and a power cut may leave neither name: it is for an image that is still being made. */
 IMG_API int img_set_data_file(const char *path, const char *data_file, struct img_error *err) IMG_WARN_UNUSED;

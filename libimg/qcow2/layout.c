@@ -165,8 +165,9 @@ static int too_large(struct img_error *err) {
                     "The image size is too large for file format 'qcow2' (try using a larger cluster size)");
 }
 
-/* Finds the numbers of refcount blocks and of clusters of the refcount table for `others` clusters besides them. */
-static int count_blocks(struct qcow2_layout *l, uint64_t others, struct img_error *err) {
+/* Finds the numbers of refcount blocks and of clusters of the refcount table (at most `most`) for `others` clusters
+ * besides them. */
+static int count_blocks(struct qcow2_layout *l, uint64_t others, uint64_t most, struct img_error *err) {
     struct qcow2_header *h = &l->header;
     uint64_t per_block = l->cluster_size * 8 >> h->refcount_order, table = 1, blocks = 1, used;
     for (;;) {
@@ -175,7 +176,7 @@ static int count_blocks(struct qcow2_layout *l, uint64_t others, struct img_erro
                  table_needed = divide_up(blocks_needed * 8, l->cluster_size);
         if (blocks_needed <= blocks && table_needed <= table)
             break;
-        if (table_needed > QCOW2_MAX_REFCOUNT_TABLE_BYTES / l->cluster_size)
+        if (table_needed > most)
             return too_large(err);
         blocks = blocks_needed > blocks ? blocks_needed : blocks;
         table = table_needed > table ? table_needed : table;
@@ -197,7 +198,8 @@ static int place(struct qcow2_layout *l, struct img_error *err) {
     l->data_clusters = allocated ? divide_up(h->size, l->cluster_size) : 0;
     l->l2_tables = allocated ? entries : 0;
     uint64_t stored = l->external ? 0 : l->data_clusters;
-    int r = count_blocks(l, 1 + l1_clusters + crypto + l->l2_tables + stored, err);
+    int r = count_blocks(l, 1 + l1_clusters + crypto + l->l2_tables + stored,
+                         QCOW2_MAX_REFCOUNT_TABLE_BYTES / l->cluster_size, err);
     if (r < 0)
         return r;
 
@@ -238,6 +240,33 @@ int layout_plan(const struct img_create_options *o, uint64_t size, struct qcow2_
     if (r < 0)
         layout_free(l);
     return r;
+}
+
+/* A refcount table that is too long to be read counts as well: nobody need fill the image. */
+int layout_measure(const struct img_create_options *o, uint64_t size, uint64_t *cluster_size, uint64_t *file_length,
+                   struct img_error *err) {
+    struct qcow2_layout l = {0};
+    struct qcow2_header *h = &l.header;
+    struct img_create_options features = {.refcount_bits = o->refcount_bits, .extended_l2 = o->extended_l2};
+    int r = choose_geometry(o, h, err);
+    if (r == 0 && h->version < 3 && o->refcount_bits != 0 && o->refcount_bits != DEFAULT_REFCOUNT_BITS)
+        r = img_fail(err, -EINVAL,
+                     "Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 "
+                     "or greater)");
+    h->version = 3; /* version 2 is no smaller */
+    if (r == 0)
+        r = choose_features(&features, h, err);
+    if (r < 0)
+        return r;
+    l.cluster_size = 1ull << h->cluster_bits;
+    uint64_t entries = header_l1_entries(size, h->cluster_bits, o->extended_l2);
+    if (entries == UINT64_MAX)
+        return too_large(err);
+    uint64_t others = 1 + divide_up(entries * 8, l.cluster_size) + entries + divide_up(size, l.cluster_size);
+    count_blocks(&l, others, UINT32_MAX, NULL);
+    *cluster_size = l.cluster_size;
+    *file_length = l.used_clusters * l.cluster_size;
+    return 0;
 }
 
 void layout_free(struct qcow2_layout *l) {

@@ -32,6 +32,10 @@ struct qcow2_layout {
 int layout_plan(const struct img_create_options *options, uint64_t size, struct qcow2_layout *layout,
                 struct img_error *err);
 void layout_free(struct qcow2_layout *layout);
+/* The cluster size, and how long the file is when all of the disk is stored in it. The options that do not change this
+ * are not looked at. */
+int layout_measure(const struct img_create_options *options, uint64_t size, uint64_t *cluster_size,
+                   uint64_t *file_length, struct img_error *err);
 
 /* Writes all of it (create.c): `file` as output.h gives it, `data` the external data file or NULL. A block device gets
  * its header last, behind a barrier. Durable after the caller's flush. */

@@ -3,11 +3,15 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='check compare convert create help info io map'
+_img_commands='bench check compare convert create dd help info io map measure'
 
 # The options of a command.
 _img_options() {
     case $1 in
+    bench)
+        echo --count --depth --format --buffer-size --step-size --offset --write --pattern --flush-interval --no-drain --aio \
+            --native --cache --quiet --force-share --output --help
+        ;;
     check) echo --format --output --repair --cache --progress --quiet --force-share --help ;;
     compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output --help ;;
     convert)
@@ -21,7 +25,9 @@ _img_options() {
             --help
         ;;
     info) echo --format --output --backing-chain --cache --force-share --help ;;
+    dd) echo --format --target-format --force-share --progress --output --help ;;
     map) echo --format --output --start-offset --max-length --cache --force-share --help ;;
+    measure) echo --target-format --options --size --format --snapshot --force-share --output --help ;;
     esac
 }
 
@@ -30,21 +36,25 @@ _img_values() {
     case $1:$2 in
     *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
         echo raw qcow2 ;;
-    check:-f | compare:-f | convert:-f | create:-f | info:-f | io:-f | map:-f | convert:-O | create:-B) echo raw qcow2 ;;
+    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f) echo raw qcow2 ;;
+    convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
-    *:--cache | *:--target-cache | *:--source-cache | *:-T | convert:-t | info:-t)
+    *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
         echo none writeback writethrough directsync unsafe ;;
     io:-t) echo none writeback writethrough directsync unsafe ;;
     io:--discard | io:-d) echo unmap ignore ;;
     io:--aio | io:-i) echo threads native io_uring ;;
     io:--cmd | io:-c) echo ;;
     check:--repair | check:-r) echo leaks all ;;
-    *:--options | *:--target-format-options | convert:-o | create:-o)
+    bench:--aio | bench:-i) echo threads native io_uring ;;
+    *:--options | *:--target-format-options | convert:-o | create:-o | measure:-o)
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
             refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= ;;
     *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
     *:--compression-level | *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
+    bench:--count | bench:--depth | bench:--buffer-size | bench:--step-size | bench:--offset | bench:--pattern) echo ;;
+    bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
     convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     *) return 1 ;;
     esac
@@ -93,4 +103,5 @@ _img() {
     # otherwise the default of `complete`: names of files
 }
 
-complete -o bashdefault -o default -F _img img img-check img-compare img-convert img-create img-info img-io img-map
+complete -o bashdefault -o default -F _img img img-bench img-check img-compare img-convert img-create img-dd \
+    img-info img-io img-map img-measure

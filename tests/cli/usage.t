@@ -17,11 +17,11 @@ Try 'img --help' for more information" "no command: a pointer to the help"
 for help in --help -h help; do
     run img "$help"
     is "$status" 0 "img $help succeeds"
-    for command in create info check map compare convert io; do
+    for command in create info check map compare convert io measure dd bench; do
         like "$out" "*  $command *" "img $help lists $command"
     done
 done
-for command in create info check map compare convert io; do
+for command in create info check map compare convert io measure dd bench; do
     run img help "$command"
     by_help=$out
     is "$status" 0 "help $command succeeds"
@@ -39,6 +39,7 @@ is "$status" 1 "an unknown global option fails"
 # what is wrong in itself
 {
     echo nosuch
+    printf '%s\n' dd 'dd --nosuch' 'dd -Z' 'dd -f' bench 'bench --nosuch' 'bench -Z' 'bench -c'
     for command in create info check map compare convert; do
         printf '%s\n' "$command" "$command --nosuch" "$command -Z" "$command -f"
     done
