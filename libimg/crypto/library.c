@@ -14,7 +14,8 @@
 #include "../error.h"
 
 #define LEAST_ITERATIONS 1000
-#define MEASURE_NS 30000000ull /* a shorter run says too little */
+#define MEASURE_LEAST 5000000ull /* ns; a shorter run says too little */
+#define MEASURE_MOST 50000000ull
 
 static OSSL_LIB_CTX *library;
 
@@ -89,7 +90,8 @@ static uint64_t thread_time(void) {
 
 int pbkdf2_measure(EVP_MD *hash, size_t count, unsigned milliseconds, uint32_t *iterations, struct img_error *err) {
     uint8_t salt[32] = {0}, out[DIGEST_MAX];
-    uint64_t n = 2048, spent;
+    uint64_t n = 2048, spent, enough = milliseconds * 250000ull;
+    enough = enough < MEASURE_LEAST ? MEASURE_LEAST : enough > MEASURE_MOST ? MEASURE_MOST : enough;
     if (count > sizeof out)
         count = sizeof out;
     for (;; n *= 2) {
@@ -98,7 +100,7 @@ int pbkdf2_measure(EVP_MD *hash, size_t count, unsigned milliseconds, uint32_t *
         spent = thread_time() - from;
         if (r < 0)
             return r;
-        if (spent >= MEASURE_NS)
+        if (spent >= enough)
             break;
     }
     double each = (double)spent / (double)n, wanted = (double)milliseconds * 1e6 / each;
