@@ -427,6 +427,23 @@ IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct i
  * none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 
+enum img_parent_kind {
+    IMG_PARENT_UNKNOWN = 0,  /* nothing is recorded, or another program may have changed it, or it was deleted by one */
+    IMG_PARENT_NONE = 1,     /* there is none */
+    IMG_PARENT_SNAPSHOT = 2, /* that one */
+};
+struct img_parent {
+    enum img_parent_kind kind;
+    const char *id, *name; /* SNAPSHOT: owned by the image as img_info's strings are */
+};
+/* Which snapshot a snapshot (by id or name) or the active state (NULL) descends from. It is recorded by the calls above
+ * and survives other programs' changes; what it says is never wrong, but may be unknown. Where another program has
+ * written to the image, an L2 table that the active state has in common with exactly one snapshot still tells. When a
+ * snapshot is deleted here, those that descend from it descend from its own parent. -ENOENT: there is no such snapshot;
+ * -ENOTSUP: the format has no snapshots. Any thread. */
+IMG_API int img_snapshot_parent(struct img *image, const char *snapshot, struct img_parent *parent,
+                                struct img_error *err) IMG_WARN_UNUSED;
+
 /* Called with a range of the guest's disk, in bytes, in which two states differ. Not 0: give up. It may use the image.
  */
 typedef int (*img_snapshot_differs)(void *opaque, uint64_t start, uint64_t length);

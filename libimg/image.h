@@ -97,6 +97,7 @@ struct img_driver {
     int (*resize)(struct img *, uint64_t size, enum img_preallocation, uint32_t flags, struct img_error *);
     /* Nothing runs, and new requests are held back. NULL: the format has no snapshots. */
     int (*snapshot)(struct img *, const struct img_snapshot_change *, struct img_error *);
+    int (*parent)(struct img *, const char *snapshot, struct img_parent *, struct img_error *);
     int (*diff)(struct img *, const char *a, const char *b, img_snapshot_differs, void *opaque, struct img_error *);
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);

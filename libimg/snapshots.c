@@ -48,6 +48,15 @@ int img_snapshot_delete(struct img *image, const char *snapshot, struct img_erro
     return change(image, &c, err);
 }
 
+int img_snapshot_parent(struct img *image, const char *snapshot, struct img_parent *parent, struct img_error *err) {
+    *parent = (struct img_parent){.kind = IMG_PARENT_UNKNOWN};
+    if (!image->driver->parent)
+        return img_fail(err, -ENOTSUP, "the format %s has no snapshots", image->driver->name);
+    if (image->flags & IMG_OPEN_CHECK)
+        return img_fail(err, -EBADF, "'%s' was opened for a check only", image->path);
+    return image->driver->parent(image, snapshot, parent, err);
+}
+
 int img_snapshot_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
                       struct img_error *err) {
     if (!image->driver->diff)

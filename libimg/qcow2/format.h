@@ -104,7 +104,8 @@ enum {
 /* autoclear features */
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QCOW2_AUTOCLEAR_DATA_FILE_RAW (1ull << 1)
-#define QCOW2_AUTOCLEAR_KNOWN 0x3ull
+#define QCOW2_AUTOCLEAR_LINEAGE (1ull << 61) /* ours: QCOW2_EXT_LINEAGE is true, nobody else has written since */
+#define QCOW2_AUTOCLEAR_KNOWN (0x3ull | QCOW2_AUTOCLEAR_LINEAGE)
 
 enum { QCOW2_CRYPT_NONE = 0, QCOW2_CRYPT_AES = 1, QCOW2_CRYPT_LUKS = 2 };
 enum { QCOW2_COMPRESSION_DEFLATE = 0, QCOW2_COMPRESSION_ZSTD = 1 };
@@ -170,6 +171,18 @@ struct qcow2_disk_snapshot_extra {
     be64 vm_state_size_large;
     be64 disk_size;
     be64 icount;
+} __attribute__((packed));
+
+/* Ours: which snapshot a state descends from. In the extra data of a snapshot table entry, behind room for what others
+ * may add, and as QCOW2_EXT_LINEAGE for the active state. */
+#define QCOW2_LINEAGE_MAGIC "imgline1"
+enum { QCOW2_MAX_PARENT_ID = 64, QCOW2_LINEAGE_GAP = 64 };
+struct qcow2_disk_lineage {
+    char magic[8];
+    be32 date_sec, date_nsec; /* of that snapshot, as an id may be given again */
+    be16 id_size;             /* 0: it descends from none */
+    be16 reserved[3];
+    char id[QCOW2_MAX_PARENT_ID];
 } __attribute__((packed));
 
 /* L1 and L2 entries */

@@ -528,9 +528,12 @@ static int switch_header(struct work *w, struct img_error *err) {
     struct qcow2_header *h = &w->q->header, before = *h;
     set_header(w);
     int r = header_switch(w->q, err);
+    if (r == -ENOSPC && h->lineage_length && !atomic_load(&w->q->failed)) { /* no room for what can be done without */
+        h->lineage_length = 0;
+        h->autoclear &= ~QCOW2_AUTOCLEAR_LINEAGE;
+        r = header_switch(w->q, err);
+    }
     if (r < 0 && !atomic_load(&w->q->failed)) { /* it was not written */
-        before.lineage_length = h->lineage_length;
-        memcpy(before.lineage, h->lineage, sizeof h->lineage);
         *h = before;
         header_encode(h);
     }

@@ -492,6 +492,7 @@ const struct img_driver qcow2_driver = {
     .info = qcow2_info,
     .resize = qcow2_resize,
     .snapshot = qcow2_snapshot,
+    .parent = qcow2_parent,
     .diff = qcow2_diff,
     .check = qcow2_check,
     .cluster_size = qcow2_cluster_size,

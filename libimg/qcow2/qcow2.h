@@ -11,7 +11,8 @@
  *   flush.c     rounds, limbo
  *   switch.c    changes of header sector 0
  *   fullswitch.c changes of counts and flags of existing clusters; deltas.c, tree.c what it counts with
- *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ
+ *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ;
+ *                lineage.c which one descends from which
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -427,6 +428,13 @@ int mark_corrupt(struct qcow2 *q, struct img_error *err);
 /* Makes room for `entries` L1 entries by a light switch. Role held, gate closed to writes. */
 int l1_grow(struct qcow2 *q, uint64_t entries, struct img_error *err);
 
+/* ---- lineage.c ---- */
+
+/* What the active state descends from, from the record or from the tables. Role held. */
+int lineage_active(struct qcow2 *q, struct qcow2_parent *parent, struct img_error *err);
+/* Puts it into the header in memory, for the next switch. */
+void lineage_set(struct qcow2 *q, const struct qcow2_parent *parent);
+
 /* ---- driver functions in files of their own ---- */
 
 int qcow2_ready(struct img *image, struct img_context *c, const struct img_need *need, struct img_error *err);
@@ -435,6 +443,7 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err);
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err);
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err);
+int qcow2_parent(struct img *image, const char *snapshot, struct img_parent *parent, struct img_error *err);
 int qcow2_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
                struct img_error *err);
 int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);

@@ -24,6 +24,8 @@
 struct entry {
     struct qcow2_disk_snapshot disk;
     struct qcow2_disk_snapshot_extra extra;
+    struct qcow2_parent parent;
+    uint32_t parent_at;
 };
 
 static int read_failed(int code, size_t index, const struct qcow2_header *h, struct img_error *err) {
@@ -35,7 +37,19 @@ static int read_failed(int code, size_t index, const struct qcow2_header *h, str
     return img_fail_errno(err, code, "Could not read snapshot table entry %zu", index);
 }
 
-/* The fixed part and as much of the extra data as is known; the rest of it is stepped over. */
+/* A record of ours behind what the format knows; where others put something in front of it, it is still found. */
+static void find_parent(struct entry *e, const uint8_t *extra, uint32_t count) {
+    for (uint32_t at = sizeof e->extra;
+         count >= sizeof(struct qcow2_disk_lineage) && at <= count - sizeof(struct qcow2_disk_lineage); at += 8) {
+        parent_decode(extra + at, count - at, &e->parent);
+        if (e->parent.kind == IMG_PARENT_UNKNOWN)
+            continue;
+        e->parent_at = (uint32_t)sizeof e->disk + at;
+        return;
+    }
+}
+
+/* The fixed part and the extra data, of which not all is known. */
 static int read_entry(struct directory *d, const struct qcow2_header *h, size_t index, struct entry *e,
                       struct img_error *err) {
     memset(e, 0, sizeof *e);
@@ -48,10 +62,12 @@ static int read_entry(struct directory *d, const struct qcow2_header *h, size_t 
                         "Too much extra metadata in snapshot table entry %zu (extra_data_size = %" PRIu32
                         ", at most %d)",
                         index, extra, QCOW2_MAX_SNAPSHOT_EXTRA);
-    uint32_t known = extra < sizeof e->extra ? extra : sizeof e->extra;
-    r = directory_take(d, &e->extra, known);
-    if (r == 0)
-        r = directory_take(d, NULL, extra - known);
+    uint8_t all[QCOW2_MAX_SNAPSHOT_EXTRA];
+    r = directory_take(d, all, extra);
+    if (r == 0) {
+        memcpy(&e->extra, all, extra < sizeof e->extra ? extra : sizeof e->extra);
+        find_parent(e, all, extra);
+    }
     return r < 0 ? read_failed(r, index, h, err) : 0;
 }
 
@@ -62,6 +78,8 @@ static void decode(const struct entry *e, struct qcow2_snapshot *s) {
     s->vm_state_size = get32(e->disk.vm_state_size);
     s->date_ns = (uint64_t)get32(e->disk.date_sec) * 1000000000 + get32(e->disk.date_nsec);
     s->vm_clock_ns = get64(e->disk.vm_clock_nsec);
+    s->parent = e->parent;
+    s->parent_at = e->parent_at;
     s->disk_size = s->icount = UINT64_MAX;
     if (s->extra_size >= offsetof(struct qcow2_disk_snapshot_extra, disk_size))
         s->vm_state_size = get64(e->extra.vm_state_size_large);
@@ -188,6 +206,53 @@ const struct qcow2_snapshot *snapshots_find(const struct qcow2_snapshots *s, con
             return &s->list[i];
     for (size_t i = 0; i < s->count; i++)
         if (strcmp(s->list[i].name, id_or_name) == 0)
+            return &s->list[i];
+    return NULL;
+}
+
+/* ---- parents ---- */
+
+void parent_decode(const void *bytes, size_t count, struct qcow2_parent *parent) {
+    struct qcow2_disk_lineage disk;
+    *parent = (struct qcow2_parent){.kind = IMG_PARENT_UNKNOWN};
+    if (count < sizeof disk)
+        return;
+    memcpy(&disk, bytes, sizeof disk);
+    uint16_t length = get16(disk.id_size);
+    if (memcmp(disk.magic, QCOW2_LINEAGE_MAGIC, sizeof disk.magic) != 0 || length > sizeof disk.id)
+        return;
+    parent->kind = length ? IMG_PARENT_SNAPSHOT : IMG_PARENT_NONE;
+    parent->date_ns = (uint64_t)get32(disk.date_sec) * 1000000000 + get32(disk.date_nsec);
+    memcpy(parent->id, disk.id, length);
+}
+
+void parent_encode(const struct qcow2_parent *parent, struct qcow2_disk_lineage *disk) {
+    *disk = (struct qcow2_disk_lineage){0};
+    if (parent->kind == IMG_PARENT_UNKNOWN)
+        return;
+    memcpy(disk->magic, QCOW2_LINEAGE_MAGIC, sizeof disk->magic);
+    if (parent->kind == IMG_PARENT_NONE)
+        return;
+    disk->date_sec = put32((uint32_t)(parent->date_ns / 1000000000));
+    disk->date_nsec = put32((uint32_t)(parent->date_ns % 1000000000));
+    disk->id_size = put16((uint16_t)strlen(parent->id));
+    memcpy(disk->id, parent->id, strlen(parent->id));
+}
+
+void snapshot_as_parent(const struct qcow2_snapshot *s, struct qcow2_parent *parent) {
+    size_t length = strlen(s->id);
+    *parent = (struct qcow2_parent){.kind = IMG_PARENT_UNKNOWN, .date_ns = s->date_ns};
+    if (length == 0 || length > QCOW2_MAX_PARENT_ID)
+        return;
+    parent->kind = IMG_PARENT_SNAPSHOT;
+    memcpy(parent->id, s->id, length);
+}
+
+const struct qcow2_snapshot *snapshots_parent(const struct qcow2_snapshots *s, const struct qcow2_parent *parent) {
+    if (parent->kind != IMG_PARENT_SNAPSHOT)
+        return NULL;
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->list[i].id, parent->id) == 0 && s->list[i].date_ns == parent->date_ns)
             return &s->list[i];
     return NULL;
 }

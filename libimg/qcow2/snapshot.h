@@ -5,12 +5,26 @@
 
 #include "header.h"
 
+/* What a state descends from. */
+struct qcow2_parent {
+    enum img_parent_kind kind;
+    uint64_t date_ns;
+    char id[QCOW2_MAX_PARENT_ID + 1];
+};
+
+/* IMG_PARENT_UNKNOWN when it is not a record of ours. */
+void parent_decode(const void *bytes, size_t count, struct qcow2_parent *parent);
+/* All zero for IMG_PARENT_UNKNOWN. */
+void parent_encode(const struct qcow2_parent *parent, struct qcow2_disk_lineage *disk);
+
 struct qcow2_snapshot {
     uint64_t l1_offset;
-    uint32_t l1_size;                                                /* entries */
-    uint32_t extra_size;                                             /* bytes on disk */
-    uint32_t at, length;                                             /* bytes: where it lies in the table */
-    char *id, *name;                                                 /* owned */
+    uint32_t l1_size;    /* entries */
+    uint32_t extra_size; /* bytes on disk */
+    uint32_t at, length; /* bytes: where it lies in the table */
+    char *id, *name;     /* owned */
+    struct qcow2_parent parent;
+    uint32_t parent_at; /* where the record lies in the entry; 0: there is none */
     uint64_t vm_state_size, disk_size, date_ns, vm_clock_ns, icount; /* disk_size UINT64_MAX: not recorded */
 };
 
@@ -25,6 +39,10 @@ struct qcow2_snapshots {
 int snapshots_read(struct storage *file, const struct qcow2_header *header, struct qcow2_snapshots *out,
                    struct img_error *err);
 void snapshots_free(struct qcow2_snapshots *s);
+/* A parent's snapshot, or NULL: it is not known, there is none, or it is gone. */
+const struct qcow2_snapshot *snapshots_parent(const struct qcow2_snapshots *s, const struct qcow2_parent *parent);
+/* As a parent; unknown where its id is too long for a record. */
+void snapshot_as_parent(const struct qcow2_snapshot *s, struct qcow2_parent *parent);
 /* By id first, then by name; NULL: none. */
 const struct qcow2_snapshot *snapshots_find(const struct qcow2_snapshots *s, const char *id_or_name);
 

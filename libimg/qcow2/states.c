@@ -63,8 +63,16 @@ static unsigned long next_id(const struct qcow2 *q) {
     return highest + 1;
 }
 
+/* What an entry of ours has behind the fixed part: the known extra data, room for what others may add to it, and the
+ * parent. */
+struct own_extra {
+    struct qcow2_disk_snapshot_extra known;
+    uint8_t gap[QCOW2_LINEAGE_GAP];
+    struct qcow2_disk_lineage lineage;
+} __attribute__((packed));
+
 static void put_entry(struct qcow2 *q, struct table *t, const char *id, const char *name, size_t name_size,
-                      uint64_t date_ns) {
+                      uint64_t date_ns, const struct qcow2_parent *parent) {
     struct qcow2_disk_snapshot disk = {
         .l1_table_offset = put64(q->header.l1_offset),
         .l1_size = put32(q->header.l1_size),
@@ -72,9 +80,10 @@ static void put_entry(struct qcow2 *q, struct table *t, const char *id, const ch
         .name_size = put16((uint16_t)name_size),
         .date_sec = put32((uint32_t)(date_ns / 1000000000)),
         .date_nsec = put32((uint32_t)(date_ns % 1000000000)),
-        .extra_data_size = put32(sizeof(struct qcow2_disk_snapshot_extra)),
+        .extra_data_size = put32(sizeof(struct own_extra)),
     };
-    struct qcow2_disk_snapshot_extra extra = {.disk_size = put64(q->header.size)};
+    struct own_extra extra = {.known.disk_size = put64(q->header.size)};
+    parent_encode(parent, &extra.lineage);
     uint8_t *at = t->bytes + t->length;
     memcpy(at, &disk, sizeof disk);
     at += sizeof disk;
@@ -128,13 +137,19 @@ static int create(struct qcow2 *q, const struct img_snapshot_change *c, struct i
     snprintf(id, sizeof id, "%lu", next_id(q));
     if (q->snapshots.count >= QCOW2_MAX_SNAPSHOTS)
         return img_fail(err, -EFBIG, "'%s' has %d snapshots and can have no more", q->image->path, QCOW2_MAX_SNAPSHOTS);
-    size_t more = sizeof(struct qcow2_disk_snapshot) + sizeof(struct qcow2_disk_snapshot_extra) + sizeof id + MAX_NAME;
+    size_t more = sizeof(struct qcow2_disk_snapshot) + sizeof(struct own_extra) + sizeof id + MAX_NAME;
     if (q->snapshots.bytes + more > QCOW2_MAX_SNAPSHOT_TABLE_BYTES)
         return img_fail(err, -EFBIG, "the snapshot table of '%s' cannot grow past %d bytes", q->image->path,
                         QCOW2_MAX_SNAPSHOT_TABLE_BYTES);
-    int r = read_table(q, more, &t, err);
+    struct qcow2_parent parent, new = {.kind = IMG_PARENT_SNAPSHOT};
+    int r = lineage_active(q, &parent, err);
+    if (r == 0)
+        r = read_table(q, more, &t, err);
     if (r == 0) {
-        put_entry(q, &t, id, c->name, name_size, c->date_ns);
+        put_entry(q, &t, id, c->name, name_size, c->date_ns, &parent);
+        new.date_ns = (uint64_t)(uint32_t)(c->date_ns / 1000000000) * 1000000000 + c->date_ns % 1000000000;
+        memcpy(new.id, id, strlen(id));
+        lineage_set(q, &new);
         struct full_switch s = begin(q, &t, q->header.nb_snapshots + 1);
         s.trees[s.ntrees].tree = active_tree(q);
         s.trees[s.ntrees++].weight = 1;
@@ -150,6 +165,7 @@ static int create(struct qcow2 *q, const struct img_snapshot_change *c, struct i
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct img_error *err) {
     uint64_t size = snapshot->disk_size == UINT64_MAX ? q->header.size : snapshot->disk_size & ~511ull;
     uint64_t entries = header_l1_entries(size, q->cluster_bits, q->extended);
+    struct qcow2_parent parent;
     struct table t = {0};
     if (q->bitmaps.count)
         return img_fail(err, -EBUSY, "Device has active dirty bitmaps");
@@ -168,6 +184,8 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct 
         s.trees[s.ntrees++].weight = -1;
         s.gains = true;
         give_up_l1(q, &s, q->header.l1_offset, q->header.l1_size);
+        snapshot_as_parent(snapshot, &parent);
+        lineage_set(q, &parent);
         r = full_switch(q, &s, err);
     }
     free(t.bytes);
@@ -255,10 +273,29 @@ static bool is_out_of_room(int r) {
     return r == -ENOSPC || r == -EDQUOT;
 }
 
+/* What descends from it descends from its parent now. */
+static void give_children_away(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct qcow2_parent *active,
+                               struct table *t) {
+    struct qcow2_disk_lineage disk;
+    parent_encode(&snapshot->parent, &disk);
+    for (size_t i = 0; i < q->snapshots.count; i++) {
+        const struct qcow2_snapshot *s = &q->snapshots.list[i];
+        if (s->parent_at && snapshots_parent(&q->snapshots, &s->parent) == snapshot)
+            memcpy(t->bytes + s->at + s->parent_at, &disk, sizeof disk);
+    }
+    if (snapshots_parent(&q->snapshots, active) == snapshot)
+        *active = snapshot->parent;
+    lineage_set(q, active);
+}
+
 static int give_up(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct img_error *err) {
     struct table t = {0};
-    int r = read_table(q, 0, &t, err);
+    struct qcow2_parent active;
+    int r = lineage_active(q, &active, err);
+    if (r == 0)
+        r = read_table(q, 0, &t, err);
     if (r == 0) {
+        give_children_away(q, snapshot, &active, &t);
         cut_entry(&t, snapshot);
         r = delete_switch(q, snapshot, &t, false, err);
         if (is_out_of_room(r) && !atomic_load(&q->failed))
@@ -278,13 +315,16 @@ static int change(struct qcow2 *q, const struct img_snapshot_change *c, struct i
             return img_fail(err, -ENOENT, "'%s' has no snapshot '%s'", q->image->path, c->name);
     }
     /* what others keep in this image they must look at again */
-    uint64_t autoclear = q->header.autoclear;
+    struct qcow2_header *h = &q->header, before = *h;
     q->header.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
     int r = c->op == IMG_SNAPSHOT_CREATE  ? create(q, c, err)
             : c->op == IMG_SNAPSHOT_APPLY ? apply(q, snapshot, err)
                                           : give_up(q, snapshot, err);
-    if (r < 0 && !atomic_load(&q->failed))
-        q->header.autoclear = autoclear;
+    if (r < 0 && !atomic_load(&q->failed)) {
+        h->autoclear = before.autoclear;
+        h->lineage_length = before.lineage_length;
+        memcpy(h->lineage, before.lineage, sizeof h->lineage);
+    }
     return r;
 }
 
