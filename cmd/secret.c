@@ -339,13 +339,16 @@ bool secret_use_file(const char *path) {
 
 /* ---- the terminal ------------------------------------------------------------------------------- */
 
-static size_t read_line(int tty, uint8_t *line) {
-    size_t n = 0;
-    char c;
-    while (read(tty, &c, 1) == 1 && c != '\n')
-        if (n < MAX_TYPED)
-            line[n++] = (uint8_t)c;
-    return n;
+/* False: the terminal has gone, or says that nothing comes. */
+static bool read_line(int tty, uint8_t *line, size_t *count) {
+    ssize_t got;
+    char c = 0;
+    *count = 0;
+    while ((got = read(tty, &c, 1)) == 1 && c != '\n')
+        if (*count < MAX_TYPED)
+            line[(*count)++] = (uint8_t)c;
+    OPENSSL_cleanse(&c, 1);
+    return got == 1 || *count > 0;
 }
 
 /* Without an echo, from the terminal itself: the standard input may be something else. */
@@ -365,11 +368,16 @@ static int type(const char *question, const char *path, struct img_key *key) {
     silent.c_lflag &= ~(tcflag_t)ECHO;
     tcsetattr(tty, TCSAFLUSH, &silent);
     uint8_t *line = secret_memory(MAX_TYPED);
-    *key = (struct img_key){line, read_line(tty, line)};
+    *key = (struct img_key){line, 0};
+    bool typed = read_line(tty, line, &key->length);
     tcsetattr(tty, TCSAFLUSH, &before);
     dprintf(tty, "\n");
     close(tty);
-    return 0;
+    if (!typed) {
+        munmap(line, pages(MAX_TYPED));
+        *key = (struct img_key){0};
+    }
+    return typed ? 0 : -ENOKEY;
 }
 
 int secret_ask(void *unused, const char *path, struct img_key *key) {

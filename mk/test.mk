@@ -88,6 +88,14 @@ soak:
 	@$(MAKE) --no-print-directory $(JOBS) $B/tests/model_test
 	$(call run_tests,$B/tests/model_test)
 
+# Every cipher, mode and hash against qemu-img and cryptsetup.
+crypto-matrix: TEST_TIMEOUT = 14400
+crypto-matrix: export CRYPTO_MATRIX = all
+crypto-matrix:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) all
+	$(call run_tests,tests/cli/encrypt.t)
+
 crash: TEST_TIMEOUT = 14400
 crash: export TEST_MODE = --all
 crash:
@@ -95,4 +103,4 @@ crash:
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	$(call run_tests,$B/tests/crash_test $(wildcard tests/mutants/run))
 
-.PHONY: check run-tests test-programs asan tsan soak crash
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix

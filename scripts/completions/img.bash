@@ -3,7 +3,8 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='bench check compare convert create dd help info io map measure'
+_img_commands='bench check compare convert create dd help info io map measure snapshot'
+_img_keys='--object --key --key-file'
 
 # The options of a command.
 _img_options() {
@@ -12,21 +13,22 @@ _img_options() {
         echo --count --depth --format --buffer-size --step-size --offset --write --pattern --flush-interval --no-drain --aio \
             --native --cache --quiet --force-share --output --help
         ;;
-    check) echo --format --output --repair --cache --progress --quiet --force-share --help ;;
-    compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output --help ;;
+    check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_keys" --help ;;
+    compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output "$_img_keys" --help ;;
     convert)
         echo --source-format --target-format --target-format-options --compress --compression-level --backing \
             --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
-            --rate-limit --salvage --progress --quiet --force-share --oob-writes --copy-range-offloading --output --help
+            --rate-limit --salvage --progress --quiet --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
+            --help
         ;;
-    create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output --help ;;
+    create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;
     io)
         echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
             --help
         ;;
-    info) echo --format --output --backing-chain --cache --force-share --help ;;
+    info) echo --format --output --backing-chain --cache --force-share "$_img_keys" --help ;;
     dd) echo --format --target-format --force-share --progress --output --help ;;
-    map) echo --format --output --start-offset --max-length --cache --force-share --help ;;
+    map) echo --format --output --start-offset --max-length --cache --force-share "$_img_keys" --help ;;
     measure) echo --target-format --options --size --format --snapshot --force-share --output --help ;;
     esac
 }
@@ -35,9 +37,9 @@ _img_options() {
 _img_values() {
     case $1:$2 in
     *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
-        echo raw qcow2 ;;
-    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f) echo raw qcow2 ;;
-    convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 ;;
+        echo raw qcow2 luks ;;
+    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f) echo raw qcow2 luks ;;
+    convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 luks ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
     *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
@@ -50,11 +52,14 @@ _img_values() {
     bench:--aio | bench:-i) echo threads native io_uring ;;
     *:--options | *:--target-format-options | convert:-o | create:-o | measure:-o)
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
-            refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= ;;
-    *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
+            refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= encrypt.format= \
+            encrypt.key-secret= encrypt.iter-time= key-secret= iter-time= ;;
+    *:--key-file | *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
+    *:--object) echo secret,id= ;;
     *:--compression-level | *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
     bench:--count | bench:--depth | bench:--buffer-size | bench:--step-size | bench:--offset | bench:--pattern) echo ;;
     bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
+    *:--key) echo ;;
     convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     *) return 1 ;;
     esac

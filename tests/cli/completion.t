@@ -38,7 +38,7 @@ is "$(complete_words img convert -t wr)" "writeback writethrough" "of -t"
 is "$(complete_words img create -o clu)" "cluster_size=" "of -o"
 is "$(complete_words img convert --no)" "--no-create" "options by their beginning"
 is "$(complete_words img-convert --no)" "--no-create" "for the tool under a command's name"
-is "$(complete_words img-convert -O '')" "raw qcow2" "values too"
+is "$(complete_words img-convert -O '')" "raw qcow2 luks" "values too"
 is "$(complete_words img info disk)" "" "file names are left to bash"
 for name in img img-info img-convert img-create img-check img-map img-compare img-measure img-dd img-bench; do
     check "$name is completed" bash -c '. "$1" && complete -p "$2"' - "$top/scripts/completions/img.bash" "$name"
