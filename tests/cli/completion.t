@@ -14,7 +14,7 @@ complete_words() {
     printf '%s ' "${COMPREPLY[@]}" | sed 's/ $//'
 }
 
-is "$(complete_words img '')" "bench check compare convert create dd help info io map measure --help --version" "the commands"
+is "$(complete_words img '')" "bench check compare convert create dd help info io map measure snapshot --help --version" "the commands"
 is "$(complete_words img co)" "compare convert" "those that begin so"
 is "$(complete_words img help m)" "map measure" "behind help"
 commands=$("$IMG" help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p' | sort | tr '\n' ' ')
