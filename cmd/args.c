@@ -78,6 +78,9 @@ bool common_option(int opt, struct common_options *common) {
         return true;
     case OPT_PROGRESS:
         return progress_parse(optarg, &common->progress);
+    case OPT_SNAPSHOT:
+        common->snapshot = optarg;
+        return true;
     case OPT_OUTPUT:
         return parse_output(optarg, &common->output);
     case OPT_OBJECT:

@@ -52,6 +52,8 @@ enum {
     OPT_KEY,
     OPT_KEY_FILE,
     OPT_SALVAGE,
+    OPT_SNAPSHOT,
+    OPT_B_SNAPSHOT,
 };
 
 /* The options of every command that opens images, and their lines of help. */
@@ -73,10 +75,11 @@ struct common_options {
     enum output output;
     enum progress_style progress;
     bool quiet, force_share;
+    const char *snapshot; /* to be shown in place of the active state; NULL: none */
 };
 
-/* Takes an option that most commands have (T U q p --progress --output --object --key --key-file); others it leaves
- * alone. False after reporting what is wrong with its argument. */
+/* Takes an option that most commands have (T U q p --progress --output --object --key --key-file --snapshot); others it
+ * leaves alone. False after reporting what is wrong with its argument. */
 bool common_option(int opt, struct common_options *common);
 
 /* Reads a cache mode's name; false when there is none of that name. */

@@ -21,7 +21,7 @@
 enum { SAME = 0, DIFFERENT = 1, OPEN_FAILED = 2, MAP_FAILED = 3, READ_FAILED = 4 };
 
 struct side {
-    const char *file, *format;
+    const char *file, *format, *snapshot;
     struct img *image;
     uint64_t size;
     uint8_t *buffer; /* CHUNK bytes */
@@ -43,6 +43,9 @@ static const struct option long_opts[] = {
     {"format", required_argument, NULL, 'f'},
     {"strict", no_argument, NULL, 's'},
     {"cache", required_argument, NULL, 'T'},
+    {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
+    {"a-snapshot", required_argument, NULL, OPT_SNAPSHOT},
+    {"b-snapshot", required_argument, NULL, OPT_B_SNAPSHOT},
     {"progress", optional_argument, NULL, OPT_PROGRESS},
     {"quiet", no_argument, NULL, 'q'},
     {"force-share", no_argument, NULL, 'U'},
@@ -198,7 +201,8 @@ static void print_json(const struct compare *c, int status) {
 static bool open_side(const struct compare *c, struct side *side) {
     struct img_open_options options = {.flags = c->common.force_share ? IMG_OPEN_FORCE_SHARE : 0,
                                        .cache = c->common.source_cache,
-                                       .format = side->format};
+                                       .format = side->format,
+                                       .snapshot = side->snapshot};
     side->image = open_image(side->file, &options);
     if (!side->image)
         return false;
@@ -226,6 +230,9 @@ static int parse(int argc, char **argv, struct compare *c) {
         case 'F':
             c->b.format = optarg;
             break;
+        case OPT_B_SNAPSHOT:
+            c->b.snapshot = optarg;
+            break;
         case 's':
             c->strict = true;
             break;
@@ -233,6 +240,7 @@ static int parse(int argc, char **argv, struct compare *c) {
     }
     if (optind != argc - 2)
         usage_error("Expecting two image file names");
+    c->a.snapshot = c->common.snapshot;
     c->a.file = argv[optind];
     c->b.file = argv[optind + 1];
     return SAME;
@@ -264,12 +272,18 @@ static int run(int argc, char **argv) {
 const struct command compare_command = {
     .name = "compare",
     .summary = "tell whether two images show the same disk",
-    .usage = "[-f FORMAT] [-F FORMAT] [-s] [-T CACHE] [-p] [-q] [-U] [--output=human|json]\n           "
+    .usage = "[-f FORMAT] [-F FORMAT] [-s] [-T CACHE] [--snapshot=SNAPSHOT] [--b-snapshot=SNAPSHOT] [-p] [-q] [-U] "
+             "[--output=human|json]\n           "
              "[--object=SECRET] [--key=ID] [--key-file=PATH] FILE1 FILE2",
     .options = "  -f, --a-format=FORMAT   the first image's format, probed if not given\n"
                "  -F, --b-format=FORMAT   the second image's format, probed if not given\n"
                "  -s, --strict            sizes and the way of storing must be the same too\n"
                "  -T, --cache=CACHE       cache mode to read with [writeback]\n"
+               "      --snapshot=SNAPSHOT look at this internal snapshot of the first image, by its id or name\n"
+               "      --a-snapshot=SNAPSHOT\n"
+               "                          the same\n"
+               "      --b-snapshot=SNAPSHOT\n"
+               "                          look at this one of the second image\n"
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"

@@ -39,6 +39,7 @@ static const struct option long_opts[] = {
     {"backing-chain", no_argument, NULL, OPT_BACKING_CHAIN},
     {"force-share", no_argument, NULL, 'U'},
     {"cache", required_argument, NULL, 't'},
+    {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
     OPTIONS_KEYS,
     OPTIONS_END,
 };
@@ -49,6 +50,7 @@ static bool show_layer(const struct info_options *o, const struct sink *sink, bo
         .flags = IMG_OPEN_INFO | (o->common.force_share ? IMG_OPEN_FORCE_SHARE : 0),
         .cache = o->cache,
         .format = *format,
+        .snapshot = first ? o->common.snapshot : NULL,
     };
     struct img_error err = {0};
     struct img_info info;
@@ -171,11 +173,13 @@ static int run(int argc, char **argv) {
 const struct command info_command = {
     .name = "info",
     .summary = "show what an image is",
-    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [-U] [--object=SECRET] FILE",
+    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [--snapshot=SNAPSHOT] [-U] "
+             "[--object=SECRET] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "      --backing-chain     show every layer below as well\n"
                "  -t, --cache=CACHE       cache mode to read with [writeback]\n"
+               "      --snapshot=SNAPSHOT show the size of this internal snapshot, by its id or name\n"
                "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
     .short_opts = "f:t:U",
     .long_opts = long_opts,

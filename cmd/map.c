@@ -26,6 +26,7 @@ static const struct option long_opts[] = {
     {"max-length", required_argument, NULL, 'l'},
     {"force-share", no_argument, NULL, 'U'},
     {"cache", required_argument, NULL, 'T'},
+    {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
     OPTIONS_KEYS,
     OPTIONS_END,
 };
@@ -154,8 +155,10 @@ static int run(int argc, char **argv) {
 
     if (!parse(argc, argv, &m))
         return EXIT_FAILURE;
-    struct img_open_options options = {
-        .flags = m.common.force_share ? IMG_OPEN_FORCE_SHARE : 0, .cache = m.common.source_cache, .format = m.format};
+    struct img_open_options options = {.flags = m.common.force_share ? IMG_OPEN_FORCE_SHARE : 0,
+                                       .cache = m.common.source_cache,
+                                       .format = m.format,
+                                       .snapshot = m.common.snapshot};
     struct img *image = open_image(m.file, &options);
     if (!image)
         return EXIT_FAILURE;
@@ -167,7 +170,8 @@ static int run(int argc, char **argv) {
 const struct command map_command = {
     .name = "map",
     .summary = "show where an image's data is stored",
-    .usage = "[-f FORMAT] [--output=human|json] [-s OFFSET] [-l LENGTH] [-T CACHE] [-U] [--object=SECRET] [--key=ID] "
+    .usage = "[-f FORMAT] [--output=human|json] [-s OFFSET] [-l LENGTH] [-T CACHE] [--snapshot=SNAPSHOT] [-U] "
+             "[--object=SECRET] [--key=ID] "
              "[--key-file=PATH] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
@@ -175,6 +179,7 @@ const struct command map_command = {
                "                          where to begin [0]\n"
                "  -l, --max-length=LENGTH where to end, counted from there [the end]\n"
                "  -T, --cache=CACHE       cache mode to read with [writeback]\n"
+               "      --snapshot=SNAPSHOT show this internal snapshot, by its id or name\n"
                "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
     .short_opts = "f:s:l:T:U",
     .long_opts = long_opts,

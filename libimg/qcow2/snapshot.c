@@ -252,7 +252,7 @@ const struct qcow2_snapshot *snapshots_parent(const struct qcow2_snapshots *s, c
     if (parent->kind != IMG_PARENT_SNAPSHOT)
         return NULL;
     for (size_t i = 0; i < s->count; i++)
-        if (strcmp(s->list[i].id, parent->id) == 0 && s->list[i].date_ns == parent->date_ns)
+        if (s->list[i].date_ns == parent->date_ns && strcmp(s->list[i].id, parent->id) == 0)
             return &s->list[i];
     return NULL;
 }

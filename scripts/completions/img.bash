@@ -14,7 +14,7 @@ _img_options() {
             --native --cache --quiet --force-share --output --help
         ;;
     check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_keys" --help ;;
-    compare) echo --a-format --b-format --strict --cache --progress --quiet --force-share --output "$_img_keys" --help ;;
+    compare) echo --a-format --b-format --strict --cache --snapshot --a-snapshot --b-snapshot --progress --quiet --force-share --output "$_img_keys" --help ;;
     convert)
         echo --source-format --target-format --target-format-options --compress --compression-level --backing \
             --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
@@ -26,9 +26,10 @@ _img_options() {
         echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
             --help
         ;;
-    info) echo --format --output --backing-chain --cache --force-share "$_img_keys" --help ;;
+    info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_keys" --help ;;
     dd) echo --format --target-format --force-share --progress --output --help ;;
-    map) echo --format --output --start-offset --max-length --cache --force-share "$_img_keys" --help ;;
+    map) echo --format --output --start-offset --max-length --cache --snapshot --force-share "$_img_keys" --help ;;
+    snapshot) echo --list --create --apply --delete --format --output --quiet --force-share "$_img_keys" --help ;;
     measure) echo --target-format --options --size --format --snapshot --force-share --output --help ;;
     esac
 }
@@ -38,7 +39,7 @@ _img_values() {
     case $1:$2 in
     *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
         echo raw qcow2 luks ;;
-    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f) echo raw qcow2 luks ;;
+    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f | snapshot:-f) echo raw qcow2 luks ;;
     convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 luks ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
@@ -56,11 +57,12 @@ _img_values() {
             encrypt.key-secret= encrypt.iter-time= key-secret= iter-time= ;;
     *:--key-file | *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
     *:--object) echo secret,id= ;;
-    *:--compression-level | *:--snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
+    *:--compression-level | *:--snapshot | *:--a-snapshot | *:--b-snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
     bench:--count | bench:--depth | bench:--buffer-size | bench:--step-size | bench:--offset | bench:--pattern) echo ;;
     bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
     *:--key) echo ;;
     convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
+    snapshot:-[acd] | snapshot:--apply | snapshot:--create | snapshot:--delete) echo ;;
     *) return 1 ;;
     esac
 }
@@ -105,8 +107,11 @@ _img() {
     elif [[ $cur == -* ]]; then
         _img_offer "$(_img_options "$command")" "$cur"
     fi
+    if [[ $command == snapshot && $COMP_CWORD -eq $((first + 1)) && $cur != -* ]]; then
+        _img_offer 'info current parent tree diff' "$cur"
+    fi
     # otherwise the default of `complete`: names of files
 }
 
 complete -o bashdefault -o default -F _img img img-bench img-check img-compare img-convert img-create img-dd \
-    img-info img-io img-map img-measure
+    img-info img-io img-map img-measure img-snapshot

@@ -20,7 +20,7 @@ is "$(complete_words img help m)" "map measure" "behind help"
 commands=$("$IMG" help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p' | sort | tr '\n' ' ')
 is "$(echo "$_img_commands" | tr ' ' '\n' | sort | tr '\n' ' ')" "$commands" "the tool has the same ones"
 
-for command in create info check map compare convert io measure dd bench; do
+for command in create info check map compare convert io measure dd bench snapshot; do
     known=$("$IMG" "$command" --help | grep -oE '^ +(-[a-zA-Z], )*--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort | tr '\n' ' ')
     is "$(_img_options $command | tr ' ' '\n' | sort | tr '\n' ' ')" "$known" "$command: the options of its help"
     for option in $(_img_options $command); do
@@ -39,8 +39,9 @@ is "$(complete_words img create -o clu)" "cluster_size=" "of -o"
 is "$(complete_words img convert --no)" "--no-create" "options by their beginning"
 is "$(complete_words img-convert --no)" "--no-create" "for the tool under a command's name"
 is "$(complete_words img-convert -O '')" "raw qcow2 luks" "values too"
+is "$(complete_words img snapshot t)" "tree" "verbs of snapshot"
 is "$(complete_words img info disk)" "" "file names are left to bash"
-for name in img img-info img-convert img-create img-check img-map img-compare img-measure img-dd img-bench; do
+for name in img img-info img-convert img-create img-check img-map img-compare img-measure img-dd img-bench img-snapshot; do
     check "$name is completed" bash -c '. "$1" && complete -p "$2"' - "$top/scripts/completions/img.bash" "$name"
 done
 done_testing

@@ -17,11 +17,11 @@ Try 'img --help' for more information" "no command: a pointer to the help"
 for help in --help -h help; do
     run img "$help"
     is "$status" 0 "img $help succeeds"
-    for command in create info check map compare convert io measure dd bench; do
+    for command in create info check map compare convert io measure dd bench snapshot; do
         like "$out" "*  $command *" "img $help lists $command"
     done
 done
-for command in create info check map compare convert io measure dd bench; do
+for command in create info check map compare convert io measure dd bench snapshot; do
     run img help "$command"
     by_help=$out
     is "$status" 0 "help $command succeeds"
@@ -43,6 +43,7 @@ is "$status" 1 "an unknown global option fails"
     for command in create info check map compare convert; do
         printf '%s\n' "$command" "$command --nosuch" "$command -Z" "$command -f"
     done
+    printf '%s\n' snapshot 'snapshot --nosuch' 'snapshot -Z'
     for command in info check map; do
         printf "$command %s\n" --output '--output=xml q.qcow2' 'q.qcow2 r.raw' nosuch '-f nosuch q.qcow2' '-f qcow2 r.raw'
     done
