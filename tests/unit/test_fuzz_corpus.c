@@ -23,6 +23,7 @@ int header_input(const uint8_t *, size_t);
 int repair_input(const uint8_t *, size_t);
 int ops_input(const uint8_t *, size_t);
 int codec_input(const uint8_t *, size_t);
+int luks_input(const uint8_t *, size_t);
 size_t image_mutator(uint8_t *, size_t, size_t, unsigned);
 size_t header_mutator(uint8_t *, size_t, size_t, unsigned);
 size_t repair_mutator(uint8_t *, size_t, size_t, unsigned);
@@ -61,6 +62,9 @@ size_t ops_mutator(uint8_t *, size_t, size_t, unsigned);
 #undef LLVMFuzzerCustomMutator
 #define LLVMFuzzerTestOneInput codec_input
 #include "../../fuzz/fuzz_codec.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput luks_input
+#include "../../fuzz/fuzz_luks.c"
 #undef LLVMFuzzerTestOneInput
 /* NOLINTEND(bugprone-suspicious-include) */
 
@@ -125,10 +129,15 @@ static void test_codec(void **state) {
     run_corpus("codec", codec_input);
 }
 
+static void test_luks(void **state) {
+    (void)state;
+    run_corpus("luks", luks_input);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_header), cmocka_unit_test(test_image), cmocka_unit_test(test_check_repair),
-        cmocka_unit_test(test_ops),    cmocka_unit_test(test_codec),
+        cmocka_unit_test(test_ops),    cmocka_unit_test(test_codec), cmocka_unit_test(test_luks),
     };
     return cmocka_run_group_tests_name("fuzz corpus", tests, NULL, NULL);
 }
