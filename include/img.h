@@ -272,7 +272,8 @@ struct img_snapshot_info {
 struct img_bitmap_info {
     const char *name;
     uint64_t granularity; /* bytes */
-    bool in_use, enabled; /* flag bits 0 and 1 of the bitmap directory */
+    bool in_use;          /* flag bit 0 of the bitmap directory, and nobody records it here: it is not complete */
+    bool enabled;         /* flag bit 1: it records what the guest changes */
 };
 
 struct img_key_slot {
@@ -295,7 +296,7 @@ struct img_luks_info {
 };
 
 /* All strings and arrays are owned by the image and stand until img_close, img_resize, img_check or a change of its
- * snapshots or key slots. */
+ * snapshots, bitmaps or key slots. */
 struct img_info {
     const char *path, *format;
     uint64_t virtual_size;
@@ -394,10 +395,11 @@ enum img_resize_flags {
     IMG_RESIZE_SHRINK = 1 << 0, /* allow the size to fall: what lies behind the new end is lost */
 };
 /* Changes the virtual size (rounded up to 512). New space reads as zeroes even where a backing file is longer, but in
- * LUKS images as anything. Exclusive. A power cut leaves the old or the new size; so does an error, but that what
- * shrank may have its new size although giving the space back failed. -ENOTSUP: the image has internal snapshots that
- * do not record their size (version 2), or bitmaps; -EINVAL: it would shrink and must not, or flags are unknown;
- * -EFBIG: the format cannot have that size; -EBADF: it was opened for reading, or with INFO or CHECK. */
+ * LUKS images as anything; bitmaps are cut, or get clean bits for it. Exclusive. A power cut leaves the old or the new
+ * size; so does an error, but that what shrank may have its new size although giving the space back failed. -ENOTSUP:
+ * the image has internal snapshots that do not record their size (version 2); -ESTALE: it has an inconsistent bitmap;
+ * -EINVAL: it would shrink and must not, or flags are unknown; -EFBIG: the format cannot have that size; -EBADF: it was
+ * opened for reading, or with INFO or CHECK. */
 IMG_API int img_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                        struct img_error *err) IMG_WARN_UNUSED;
 
@@ -473,6 +475,44 @@ IMG_API int img_key_remove(struct img *image, const struct img_key *key, int slo
 /* Adds `to`, then erases the slots that open with `from`; returns the new slot. */
 IMG_API int img_key_change(struct img *image, const struct img_key *from, const struct img_key *to, unsigned iter_time,
                            struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- persistent bitmaps ---------------------------------------------------------------------- */
+
+/* A bitmap of a qcow2 image (version 3) has a bit for each granule of the disk, and while it is enabled it records
+ * which the guest has changed since it was cleared. An image that is open for writing records by itself: calls and
+ * queues alike. On the disk an enabled bitmap is marked in use before the first change and valid again after img_close;
+ * after a crash, or where memory for recording could not be had (256 MiB for all of an image), it stays marked: it is
+ * inconsistent then, and nothing but its removal is allowed.
+ *
+ * The functions that change bitmaps need IMG_OPEN_WRITE, are exclusive, and are durable and done as a whole when they
+ * return 0; after an error, or a power cut, all is as it was. Common errors: -ENOENT: no bitmap of that name; -ESTALE:
+ * it is inconsistent; -ENOTSUP: the image cannot have bitmaps; -EBADF: it is open for reading only, or with INFO or
+ * CHECK; -ENOSPC. qcow2: "Bitmaps". */
+
+/* Can the image have bitmaps? */
+IMG_API bool img_supports_bitmaps(const struct img *image);
+/* `granularity` in bytes: a power of two from 512 to 2 GiB, or 0: that of a cluster, but 4 to 64 KiB. The new bitmap is
+ * clean. -EEXIST: there is one of that name; -EINVAL: name or granularity; -EFBIG: it would take too much space, or
+ * there is no room for more. */
+IMG_API int img_bitmap_add(struct img *image, const char *name, uint64_t granularity, bool enabled,
+                           struct img_error *err) IMG_WARN_UNUSED;
+/* An inconsistent one too. */
+IMG_API int img_bitmap_remove(struct img *image, const char *name, struct img_error *err) IMG_WARN_UNUSED;
+/* All its bits become clean. */
+IMG_API int img_bitmap_clear(struct img *image, const char *name, struct img_error *err) IMG_WARN_UNUSED;
+/* A bitmap that is not enabled stays as it is, whatever the guest does. */
+IMG_API int img_bitmap_set_enabled(struct img *image, const char *name, bool enabled,
+                                   struct img_error *err) IMG_WARN_UNUSED;
+/* What is dirty in bitmap `source_name` of `source` (which may be `image`, and may be open with IMG_OPEN_INFO) becomes
+ * dirty in `name` too. Granularities may differ: a granule that is dirty in part becomes dirty. The source is read as
+ * it lies on the disk, so nobody may write to it meanwhile. -EINVAL: the disks differ in size. */
+IMG_API int img_bitmap_merge(struct img *image, const char *name, struct img *source, const char *source_name,
+                             struct img_error *err) IMG_WARN_UNUSED;
+/* The first dirty range at or behind `offset`, as far as it is easily known: the next call may go on with its
+ * neighbour. *length is 0 behind the last. Tells what lies on the disk, without what is being recorded. Any thread, and
+ * IMG_OPEN_INFO will do. */
+IMG_API int img_bitmap_next(struct img *image, const char *name, uint64_t offset, uint64_t *start, uint64_t *length,
+                            struct img_error *err) IMG_WARN_UNUSED;
 
 /* ---- checking ------------------------------------------------------------------------------- */
 

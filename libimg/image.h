@@ -48,6 +48,24 @@ struct img_driver_options {
     uint64_t key_iterations;
 };
 
+enum img_bitmap_op {
+    IMG_BITMAP_ADD,
+    IMG_BITMAP_REMOVE,
+    IMG_BITMAP_CLEAR,
+    IMG_BITMAP_SET_ENABLED,
+    IMG_BITMAP_MERGE,
+};
+
+/* One change of one bitmap (img_bitmap_...). */
+struct img_bitmap_edit {
+    enum img_bitmap_op op;
+    const char *name;
+    uint64_t granularity;    /* ADD: bytes, 0: the default */
+    bool enabled;            /* ADD, SET_ENABLED */
+    struct img *source;      /* MERGE: an image of the same driver, maybe the same image */
+    const char *source_name; /* MERGE */
+};
+
 enum img_park {
     IMG_PARK_PARKED, /* the waiter will be woken when it is worth trying again */
     IMG_PARK_RETRY,  /* try again at once, after others had their turn */
@@ -99,6 +117,11 @@ struct img_driver {
     int (*snapshot)(struct img *, const struct img_snapshot_change *, struct img_error *);
     int (*parent)(struct img *, const char *snapshot, struct img_parent *, struct img_error *);
     int (*diff)(struct img *, const char *a, const char *b, img_snapshot_differs, void *opaque, struct img_error *);
+    /* Persistent bitmaps; NULL: the format has none. */
+    int (*bitmap_edit)(struct img *, const struct img_bitmap_edit *, struct img_error *);
+    int (*bitmap_next)(struct img *, const char *name, uint64_t offset, uint64_t *start, uint64_t *length,
+                       struct img_error *);
+    bool (*has_bitmaps)(const struct img *); /* could it have some? */
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
     /* Where the guest's bytes lie; NULL: not open. */

@@ -392,6 +392,37 @@ int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct im
     }
 }
 
+/* refill held. 0: no free extent of the old file is long enough. */
+static int claim_known(struct qcow2 *q, uint64_t count, struct freed_run *claimed, struct img_error *err) {
+    struct free_extent e;
+    bool more;
+    int r = scan_block(q, &more, err);
+    if (r < 0 || !take_extent(&q->alloc, count, &e))
+        return r;
+    if (e.count == count)
+        r = claim(q, e.cluster, count, &claimed->count, err);
+    claimed->cluster = e.cluster;
+    uint64_t left = claimed->count; /* the one behind them is counted by something */
+    if (e.count < count)
+        alloc_free(q, e.cluster, e.count, e.zero);
+    else if (left + 1 < count)
+        alloc_free(q, e.cluster + left + 1, count - left - 1, e.zero);
+    return r;
+}
+
+int alloc_anywhere(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err) {
+    struct freed_run claimed = {0};
+    pthread_mutex_lock(&q->alloc.refill);
+    int r = claim_known(q, count, &claimed, err);
+    pthread_mutex_unlock(&q->alloc.refill);
+    *first = claimed.cluster;
+    if (r == 0 && claimed.count == count)
+        return 0;
+    if (claimed.count)
+        r = refcount_release(q, &claimed, false, err);
+    return r < 0 ? r : alloc_contiguous(q, count, first, err);
+}
+
 /* ---- closing ---- */
 
 /* What could not be given back stays the run's. Nobody takes from it, but a helper thread may look whether it is empty.

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* bitmap.c - reading the bitmap directory, and the mark that keeps stale bitmaps from being believed.
  *
- * A bitmap that is enabled (flag "auto") must record every write of the guest. Nobody here records, so before the first
- * change of guest data each such bitmap is marked in use, in place: whoever opens the image next then knows that it is
- * not complete. A disabled bitmap describes a closed period and stays as it is.
+ * A bitmap that is enabled (flag "auto") must record every write of the guest. What is recorded (record.c) reaches the
+ * disk when the image is closed, so before the first change of guest data each such bitmap is marked in use, in place:
+ * whoever opens the image after a crash then knows that it is not complete. A disabled bitmap describes a closed period
+ * and stays as it is.
  *
- * Only the directory is read; bitmap tables and data stay on disk.
+ * Only the directory is read here; bitmap tables and data stay on disk (bitmap_data.c).
  *
  * Always holds after bitmaps_read: there are exactly as many entries as the header says and they fill the directory;
  * each table is aligned, inside the file and apart from the header's own tables.
@@ -81,7 +82,8 @@ static int read_one(struct directory *d, const struct qcow2_header *h, size_t in
     b->type = disk.type;
     b->granularity_bits = disk.granularity_bits;
     b->flags_offset = start + offsetof(struct qcow2_disk_bitmap, flags);
-    r = directory_take(d, NULL, get32(disk.extra_data_size));
+    b->extra_size = get32(disk.extra_data_size);
+    r = directory_take(d, NULL, b->extra_size);
     if (r == 0)
         r = directory_take_name(d, name_size, &b->name);
     if (r < 0)

@@ -143,7 +143,8 @@ static int read_old(const struct qcow2_header *h, struct old_layout *old, struct
                                    .version = get32(disk->version),
                                    .crypt_method = h->crypt_method,
                                    .incompatible = h->incompatible,
-                                   .autoclear = h->autoclear,
+                                   /* as it was: bitmaps that go, go with their extension */
+                                   .autoclear = v3 ? get64(disk->autoclear_features) : 0,
                                    .header_length = v3 ? get32(disk->header_length) : QCOW2_V2_HEADER_SIZE,
                                    .first = h->first,
                                    .first_size = h->first_size,

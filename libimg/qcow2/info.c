@@ -40,7 +40,7 @@ static int list_bitmaps(struct qcow2 *q) {
         q->info_bitmaps[i] = (struct img_bitmap_info){
             .name = b->name,
             .granularity = 1ull << b->granularity_bits,
-            .in_use = b->flags & QCOW2_BITMAP_IN_USE,
+            .in_use = b->flags & QCOW2_BITMAP_IN_USE && !b->record,
             .enabled = b->flags & QCOW2_BITMAP_AUTO,
         };
     }

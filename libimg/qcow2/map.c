@@ -145,7 +145,7 @@ int qcow2_check(struct img *image, const struct img_check_options *options, stru
     pthread_mutex_lock(&q->role);
     gate_close(&image->epochs, options->flags != 0);
     int r = 0;
-    if (q->writable && !q->unreadable && atomic_load(&q->changed))
+    if (q->writable && !q->unreadable && atomic_load(&q->touched))
         r = qcow2_rest(q, err); /* file = memory, nothing reserved */
     if (r == 0)
         r = qcow2_check_file(q->file, q->data == q->file ? NULL : q->data, &q->header, options, result, &repaired, err);

@@ -4,6 +4,7 @@
  * Opening reads the header, L1 and the refcount table, and nothing in proportion to the guest's size. A read-only image
  * needs no counts at all. Opening writes nothing, but for the repair that the dirty bit asks for.
  */
+#include "bitmap.h"
 #include "invariants.h"
 
 #include "../crypto.h"
@@ -208,6 +209,7 @@ static void unload(struct qcow2 *q) {
     q->l1_dirty = NULL;
     q->l1_any_dirty = false;
     snapshots_free(&q->snapshots);
+    record_end(q);
     bitmaps_free(&q->bitmaps);
     header_free(&q->header);
     free(q->info_snapshots);
@@ -241,6 +243,7 @@ int qcow2_reload(struct qcow2 *q, struct img_error *err) {
     unload(q);
     atomic_store(&q->l1_size, 0); /* the table is gone, and nothing stands for it if it cannot be read again */
     atomic_store(&q->changed, false);
+    atomic_store(&q->touched, false);
     int r = qcow2_load(q, &options, err);
     if (r < 0) {
         q->unreadable = true;
@@ -359,12 +362,14 @@ static int qcow2_open(struct img *image, const struct img_driver_options *option
 
 int qcow2_rest(struct qcow2 *q, struct img_error *err) {
     struct img *image = q->image;
-    if (!atomic_load(&q->changed) || image->flags & IMG_OPEN_INFO)
+    if (!atomic_load(&q->touched) || image->flags & IMG_OPEN_INFO)
         return 0;
     SCOPED_MUTEX(&q->role);
-    int r = round_run(q, err);
-    if (r == 0)
-        r = limbo_release(q, err);
+    int r = round_run(q, err), bitmaps = 0;
+    if (r == 0) { /* those that cannot be stored stay in use, and the rest goes on */
+        bitmaps = record_store(q, err);
+        r = atomic_load(&q->failed) ? bitmaps : limbo_release(q, err);
+    }
     if (r == 0)
         r = alloc_return_runs(q, err);
     if (r == 0 && (r = refcounts_write(q)) < 0)
@@ -373,7 +378,7 @@ int qcow2_rest(struct qcow2 *q, struct img_error *err) {
         img_fail_errno(err, r, "could not make '%s' durable", image->path);
     if (r == 0 && (r = alloc_trim(q)) < 0)
         img_fail_errno(err, r, "could not cut the free tail off '%s'", image->path);
-    return r;
+    return r < 0 ? r : bitmaps;
 }
 
 static int qcow2_finish(struct img *image, struct img_error *err) {
@@ -447,6 +452,10 @@ static uint64_t qcow2_cluster_size(const struct img *image) {
     return qcow2_of(image)->cluster_size;
 }
 
+static bool qcow2_has_bitmaps(const struct img *image) {
+    return qcow2_of(image)->v3;
+}
+
 static struct storage *qcow2_data(const struct img *image) {
     return qcow2_of(image)->data;
 }
@@ -495,6 +504,9 @@ const struct img_driver qcow2_driver = {
     .parent = qcow2_parent,
     .diff = qcow2_diff,
     .check = qcow2_check,
+    .bitmap_edit = qcow2_bitmap_edit,
+    .bitmap_next = qcow2_bitmap_next,
+    .has_bitmaps = qcow2_has_bitmaps,
     .cluster_size = qcow2_cluster_size,
     .data = qcow2_data,
     .check_level = qcow2_check_level,

@@ -13,6 +13,7 @@
  *   fullswitch.c changes of counts and flags of existing clusters; deltas.c, tree.c what it counts with
  *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ;
  *                lineage.c which one descends from which
+ *   bitmap.h    persistent bitmaps: what is recorded, and how they change
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -161,6 +162,8 @@ struct wait_queue {
 
 /* Host clusters that hold metadata (entry.c). */
 struct cluster_set;
+/* What bitmaps are to take up (record.c). */
+struct recorder;
 
 struct qcow2 {
     struct img *image;
@@ -205,8 +208,11 @@ struct qcow2 {
     _Atomic int failed;  /* sticky -errno: nothing but reads reaches the file */
     char failed_text[256];
 
-    atomic_bool changed; /* first_change has run */
-    atomic_int corrupt;  /* CORRUPT_* */
+    atomic_bool changed; /* first_change has run, and what it prepared still stands */
+    atomic_bool touched; /* it has ever run: there is something to be put to rest */
+    _Atomic(struct recorder *)
+        recorder;       /* record.c; NULL: no bitmap records. Set and taken away with no write plan open */
+    atomic_int corrupt; /* CORRUPT_* */
     char corrupt_text[256];
 
     struct img_snapshot_info *info_snapshots; /* img_info's arrays */
@@ -384,6 +390,9 @@ int alloc_refill(struct qcow2 *q, struct img_context *c, struct run *run, enum r
                  struct img_error *err);
 /* `count` contiguous fresh clusters with a count of one, for a table. Role held. */
 int alloc_contiguous(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err);
+/* The same, where there is a hole that is long enough. Not for what the image depends on: a file whose counts are wrong
+ * has holes that are none. */
+int alloc_anywhere(struct qcow2 *q, uint64_t count, uint64_t *first, struct img_error *err);
 /* Makes the file long enough to hold clusters below `end`. */
 int alloc_lengthen(struct qcow2 *q, uint64_t end, struct img_error *err);
 /* Clusters whose count is 0 now. */
@@ -424,6 +433,8 @@ void corrupt_found(struct qcow2 *q, const char *format, ...) __attribute__((form
  * caller takes its changes of the fields back. */
 int header_switch(struct qcow2 *q, struct img_error *err);
 int first_change(struct qcow2 *q, struct img_error *err);
+/* The same for a change that no guest can see: bitmaps need not record it and stay valid. Role held, gate closed. */
+int first_hidden_change(struct qcow2 *q, struct img_error *err);
 int mark_corrupt(struct qcow2 *q, struct img_error *err);
 /* Makes room for `entries` L1 entries by a light switch. Role held, gate closed to writes. */
 int l1_grow(struct qcow2 *q, uint64_t entries, struct img_error *err);

@@ -9,8 +9,11 @@
  * like a discard, and the file is cut. A cut in between leaves the new size and entries behind the end, which a later
  * grow drops.
  *
+ * Bitmaps get their new tables with the same header.
+ *
  * The gate is closed to everybody else; this thread's own context passes it.
  */
+#include "bitmap.h"
 #include "qcow2.h"
 
 #include "../io.h"
@@ -27,10 +30,8 @@ static int check_allowed(struct qcow2 *q, uint64_t size, enum img_preallocation 
     int r = writes_allowed(q, err);
     if (r < 0)
         return r;
-    if (q->bitmaps.count)
-        return img_fail(err, -ENOTSUP, "'%s' has bitmaps and cannot be resized", q->image->path);
     if (q->snapshots.count && !q->v3)
-        return img_fail(err, -ENOTSUP, "'%s' is of version 2 and has snapshots: it cannot be resized", q->image->path);
+        return img_fail(err, -ENOTSUP, "Can't resize a v2 image which has snapshots");
     if (q->image->crypto && preallocation != IMG_PREALLOCATION_OFF)
         return img_fail(err, -ENOTSUP, "'%s' is encrypted: what it is resized by cannot be preallocated",
                         q->image->path);
@@ -45,10 +46,13 @@ static int check_allowed(struct qcow2 *q, uint64_t size, enum img_preallocation 
                         "the image size %llu is too large for file format 'qcow2' "
                         "(try using a larger cluster size)",
                         (unsigned long long)size);
-    return 0;
+    return bitmaps_resizable(q, size, err);
 }
 
+/* One sector selects the new size and the bitmaps that go with it. */
 static int set_size(struct qcow2 *q, uint64_t size, struct img_error *err) {
+    if (q->bitmaps.count)
+        return bitmaps_resize(q, size, err);
     q->header.size = size;
     return header_switch(q, err);
 }
@@ -129,6 +133,21 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
     return r;
 }
 
+/* No guest sees what is written on the way: bitmaps are stored before and need not record it. They are valid on the
+ * disk all the time, and the next change of the guest begins to record anew. */
+static int resize_hidden(struct qcow2 *q, struct img_context *c, uint64_t size, enum img_preallocation preallocation,
+                         struct img_error *err) {
+    int r = record_store(q, err);
+    if (r == 0)
+        r = first_hidden_change(q, err);
+    if (r < 0)
+        return r;
+    atomic_store(&q->changed, true);
+    r = size > atomic_load(&q->image->size) ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
+    atomic_store(&q->changed, false);
+    return r;
+}
+
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err) {
     struct qcow2 *q = qcow2_of(image);
@@ -137,12 +156,10 @@ int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preall
     /* under role: another resize may have changed what is compared */
     uint64_t old = atomic_load(&image->size);
     int r = check_allowed(q, size, preallocation, flags, err);
-    if (r == 0)
-        r = first_change(q, err);
     if (r == 0 && size != old) {
         gate_close(&image->epochs, true);
         c->passes_gate = true;
-        r = size > old ? grow(q, c, size, preallocation, err) : shrink(q, c, size, err);
+        r = resize_hidden(q, c, size, preallocation, err);
         gate_open(&image->epochs, true);
     }
     pthread_mutex_unlock(&q->role);

@@ -5,6 +5,7 @@
  * take no lock. Discards and zeroes change entries at once, under the slice lock: what they let go hangs on the slice
  * until a round has made the change durable (flush.c). All that needs I/O or waiting is answered with a need.
  */
+#include "bitmap.h"
 #include "qcow2.h"
 
 #include <errno.h>
@@ -390,10 +391,17 @@ int qcow2_resolve(struct img *image, struct img_plan *plan, struct img_error *er
         return would_block(plan, NEED_CHANGE, 0, 0);
     switch (plan->op) {
     case IMG_OP_WRITE:
-        return resolve_write(q, plan, err);
+        r = resolve_write(q, plan, err);
+        break;
     case IMG_OP_COMPRESSED:
-        return resolve_compressed(q, plan, err);
+        r = resolve_compressed(q, plan, err);
+        break;
     default:
-        return resolve_clearing(q, plan, err);
+        r = resolve_clearing(q, plan, err);
     }
+    /* before it is moved, and with the plan open: whoever closes the gate finds all that was written recorded */
+    struct recorder *recorder = atomic_load_explicit(&q->recorder, memory_order_acquire);
+    if (__builtin_expect(recorder != NULL, 0) && r == 0)
+        record_change(recorder, plan->offset, plan->length);
+    return r;
 }

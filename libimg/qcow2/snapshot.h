@@ -50,8 +50,10 @@ struct qcow2_bitmap {
     uint64_t table_offset;
     uint32_t table_size, flags; /* entries, QCOW2_BITMAP_* */
     uint8_t type, granularity_bits;
-    char *name;            /* owned */
-    uint64_t flags_offset; /* host offset of the flags field in the directory */
+    char *name;                   /* owned */
+    uint64_t flags_offset;        /* host offset of the flags field in the directory */
+    uint32_t extra_size;          /* bytes of extra data in the directory, which nobody here understands */
+    struct bitmap_record *record; /* what the guest changes is recorded here (record.c); NULL: nowhere */
 };
 
 struct qcow2_bitmaps {

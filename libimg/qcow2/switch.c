@@ -9,6 +9,7 @@
  * Names and extensions change with it: whoever holds role sets the fields of the header and calls header_switch, which
  * lays them out so that one write selects them (header_relayout).
  */
+#include "bitmap.h"
 #include "qcow2.h"
 
 #include <errno.h>
@@ -49,22 +50,33 @@ int header_switch(struct qcow2 *q, struct img_error *err) {
 }
 
 /* Nothing is written to an image before it is changed; before the first change, whatever the change would make untrue
- * is taken back: autoclear bits that we do not know, and bitmaps that would have had to record it. */
-int first_change(struct qcow2 *q, struct img_error *err) {
-    SCOPED_MUTEX(&q->role);
-    if (atomic_load(&q->changed))
-        return 0;
+ * is taken back: autoclear bits that we do not know, and that bitmaps which are to record it are complete on the disk.
+ */
+int first_hidden_change(struct qcow2 *q, struct img_error *err) {
     int r = 0;
     if (q->header.autoclear & ~QCOW2_AUTOCLEAR_KNOWN) {
         q->header.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
         r = header_switch(q, err);
     }
+    if (r == 0)
+        atomic_store(&q->touched, true);
+    return r;
+}
+
+int first_change(struct qcow2 *q, struct img_error *err) {
+    SCOPED_MUTEX(&q->role);
+    if (atomic_load(&q->changed))
+        return 0;
+    bool touched = atomic_load(&q->touched);
+    int r = first_hidden_change(q, err);
     if (r == 0 && q->header.has_bitmaps && q->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-        r = bitmaps_mark_in_use(q->file, &q->bitmaps, err);
+        r = record_begin(q, err);
     if (r < 0 && !atomic_load(&q->failed)) /* the marks may be lost although they are set in memory */
         fail_for_good(q, r, "the host could not mark the bitmaps as in use");
     if (r == 0)
         atomic_store_explicit(&q->changed, true, memory_order_release);
+    else
+        atomic_store(&q->touched, touched);
     return r;
 }
 

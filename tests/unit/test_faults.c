@@ -158,7 +158,7 @@ static void test_bitmaps_that_could_not_be_marked(void **state) {
         close_image(image);
         image = open_flags(IMAGE, 0);
         assert_int_equal(img_info(image, &info, &err), 0);
-        assert_true(info.nbitmaps == 1 && info.bitmaps[0].in_use);
+        assert_true(info.nbitmaps == 1 && info.bitmaps[0].in_use == (writes > 0)); /* the mark is there, or not */
         close_image(image);
         assert_clean();
     }
