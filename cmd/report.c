@@ -160,6 +160,10 @@ void report_image_error(const struct img_error *err, const char *format, ...) {
     free(prefix);
 }
 
+void report_sentence(const struct img_error *err) {
+    report_lines("", "", err->text);
+}
+
 /* "Could not open 'PATH': REASON", with the system's reason: is it the host's file that could not be opened, and not
  * what is in it, or what that names, that is wrong? PATH may stand there with other characters for its controls. */
 static bool is_file_error(const struct img_error *err, const char *path) {

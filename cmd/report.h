@@ -20,6 +20,8 @@ const char *report_program(void);
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* report(), with an image's sentence behind it, and that sentence's hint on a line of its own. */
 void report_image_error(const struct img_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The sentence alone, where it says enough. */
+void report_sentence(const struct img_error *err);
 /* Why `path` could not be opened. As in qemu-img, it is named once if its content is to blame and twice if it is the
  * host's file. */
 void report_open_error(const struct img_error *err, const char *path);

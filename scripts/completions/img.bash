@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='bench check compare convert create dd help info io map measure snapshot'
+_img_commands='bench bitmap check compare convert create dd help info io map measure resize snapshot'
 _img_keys='--object --key --key-file'
 
 # The options of a command.
@@ -12,6 +12,10 @@ _img_options() {
     bench)
         echo --count --depth --format --buffer-size --step-size --offset --write --pattern --flush-interval --no-drain --aio \
             --native --cache --quiet --force-share --output --help
+        ;;
+    bitmap)
+        echo --add --remove --clear --enable --disable --merge --list --source-file --source-format --granularity \
+            --format --output "$_img_keys" --help
         ;;
     check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_keys" --help ;;
     compare) echo --a-format --b-format --strict --cache --snapshot --a-snapshot --b-snapshot --progress --quiet --force-share --output "$_img_keys" --help ;;
@@ -29,6 +33,7 @@ _img_options() {
     info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_keys" --help ;;
     dd) echo --format --target-format --force-share --progress --output --help ;;
     map) echo --format --output --start-offset --max-length --cache --snapshot --force-share "$_img_keys" --help ;;
+    resize) echo --format --preallocation --shrink --quiet --output "$_img_keys" --help ;;
     snapshot) echo --list --create --apply --delete --format --output --quiet --force-share "$_img_keys" --help ;;
     measure) echo --target-format --options --size --format --snapshot --force-share --output --help ;;
     esac
@@ -39,7 +44,10 @@ _img_values() {
     case $1:$2 in
     *:--format | *:--source-format | *:--target-format | *:--a-format | *:--b-format | *:--backing-format | *:-F)
         echo raw qcow2 luks ;;
-    bench:-f | check:-f | compare:-f | convert:-f | create:-f | dd:-f | info:-f | io:-f | map:-f | measure:-f | snapshot:-f) echo raw qcow2 luks ;;
+    *:-f) echo raw qcow2 luks ;;
+    resize:--preallocation) echo off metadata falloc full ;;
+    *:--source-file | bitmap:-b) echo file ;;
+    *:--merge | *:--granularity | bitmap:-g) echo ;;
     convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 luks ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
@@ -113,5 +121,5 @@ _img() {
     # otherwise the default of `complete`: names of files
 }
 
-complete -o bashdefault -o default -F _img img img-bench img-check img-compare img-convert img-create img-dd \
-    img-info img-io img-map img-measure img-snapshot
+# shellcheck disable=SC2046,SC2086  # one word for each command
+complete -o bashdefault -o default -F _img img $(printf 'img-%s ' $_img_commands)

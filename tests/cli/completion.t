@@ -14,16 +14,17 @@ complete_words() {
     printf '%s ' "${COMPREPLY[@]}" | sed 's/ $//'
 }
 
-is "$(complete_words img '')" "bench check compare convert create dd help info io map measure snapshot --help --version" "the commands"
+is "$(complete_words img '')" "$_img_commands --help --version" "the commands"
 is "$(complete_words img co)" "compare convert" "those that begin so"
 is "$(complete_words img help m)" "map measure" "behind help"
 commands=$("$IMG" help | sed -n 's/^  \([a-z][a-z]*\) .*/\1/p' | sort | tr '\n' ' ')
 is "$(echo "$_img_commands" | tr ' ' '\n' | sort | tr '\n' ' ')" "$commands" "the tool has the same ones"
 
-for command in create info check map compare convert io measure dd bench snapshot; do
+for command in $commands; do
+    [ "$command" != help ] || continue
     known=$("$IMG" "$command" --help | grep -oE '^ +(-[a-zA-Z], )*--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort | tr '\n' ' ')
-    is "$(_img_options $command | tr ' ' '\n' | sort | tr '\n' ' ')" "$known" "$command: the options of its help"
-    for option in $(_img_options $command); do
+    is "$(_img_options "$command" | tr ' ' '\n' | sort | tr '\n' ' ')" "$known" "$command: the options of its help"
+    for option in $(_img_options "$command"); do
         # an option that the tool does not know is called unrecognized, whatever else is wrong
         "$IMG" "$command" "$option" 2>err >/dev/null </dev/null
         grep -q unrecognized err && ok 1 "$command knows $option"
@@ -41,7 +42,8 @@ is "$(complete_words img-convert --no)" "--no-create" "for the tool under a comm
 is "$(complete_words img-convert -O '')" "raw qcow2 luks" "values too"
 is "$(complete_words img snapshot t)" "tree" "verbs of snapshot"
 is "$(complete_words img info disk)" "" "file names are left to bash"
-for name in img img-info img-convert img-create img-check img-map img-compare img-measure img-dd img-bench img-snapshot; do
+for name in img $(printf 'img-%s ' $commands); do
+    [ "$name" != img-help ] || continue
     check "$name is completed" bash -c '. "$1" && complete -p "$2"' - "$top/scripts/completions/img.bash" "$name"
 done
 done_testing
