@@ -137,24 +137,67 @@ static bool look_at_snapshots(struct trial *t, const char *when) {
     return good;
 }
 
-/* Before guest data change, what would not record it is marked. Byte 88 of the header: autoclear_features. */
+/* Sector by sector: has it changed since the start? Where sizes change, what reads as zero may have been cut off and
+ * never been written. */
+static bool sector_changed(const struct trial *t, size_t at) {
+    const struct judge *j = t->judge;
+    if (j->resizes && all_zero(t->all + at, MODEL_SECTOR))
+        return false;
+    return memcmp(t->all + at, j->original + at, MODEL_SECTOR) != 0;
+}
+
+/* All that has changed is dirty in a bitmap that calls itself complete. */
+static bool covers(struct trial *t, struct img *image, const char *name) {
+    const struct model *m = t->judge->model;
+    struct img_error err = {0};
+    size_t at = 0;
+    for (unsigned i = 0; i < model_nwindows(m); i++) {
+        uint64_t offset, length, start = 0, count = 0;
+        model_window(m, i, &offset, &length);
+        for (uint64_t end = offset + length; offset < end; offset += MODEL_SECTOR, at += MODEL_SECTOR) {
+            if (offset >= t->size || !sector_changed(t, at))
+                continue;
+            if (offset >= start + count && img_bitmap_next(image, name, offset, &start, &count, &err))
+                return fails(t->judge, "bitmap %s cannot be read: %s", name, err.text);
+            if (offset < start || count == 0)
+                return fails(t->judge,
+                             "guest data have changed at %#" PRIx64 ", but bitmap %s is valid and does not say so",
+                             offset, name);
+        }
+    }
+    return true;
+}
+
+static bool readable(struct trial *t, struct img *image, const char *name) {
+    struct img_error err = {0};
+    uint64_t start, count = 1;
+    for (uint64_t at = 0; count; at = start + count)
+        if (img_bitmap_next(image, name, at, &start, &count, &err))
+            return fails(t->judge, "bitmap %s cannot be read: %s", name, err.text);
+    return true;
+}
+
+/* Before guest data change, what does not know of it is marked; what is not marked is complete. Byte 88 of the header:
+ * autoclear_features. */
 static bool look_at_marks(struct trial *t) {
     struct judge *j = t->judge;
     struct img *image = NULL;
     struct img_error err = {0};
     struct img_info info = {0};
     uint8_t head[104];
-    if (memcmp(t->all, j->original, model_bytes(j->model)) == 0)
-        return true;
     bytes_read(&t->disk->devices[0].now, head, sizeof(head), 0);
-    if (head[7] == 3 && head[88] & 0x80)
+    if (memcmp(t->all, j->original, model_bytes(j->model)) && head[7] == 3 && head[88] & 0x80)
         return fails(j, "guest data have changed, but an unknown autoclear bit is still set");
     if (open_disk(t->disk, IMG_OPEN_CHECK, NULL, &image, &err))
         return fails(j, "does not open for information: %s", err.text);
     bool good = img_info(image, &info, &err) == 0 || fails(j, "tells nothing: %s", err.text);
-    for (size_t i = 0; good && i < info.nbitmaps; i++)
-        if (info.bitmaps[i].enabled && !info.bitmaps[i].in_use)
-            good = fails(j, "guest data have changed, but bitmap %s is not in use", info.bitmaps[i].name);
+    for (size_t i = 0; good && i < info.nbitmaps; i++) {
+        if (info.bitmaps[i].in_use)
+            continue;
+        good = readable(t, image, info.bitmaps[i].name);
+        if (good && info.bitmaps[i].enabled && strncmp(info.bitmaps[i].name, "changes", 7) == 0) /* from the start */
+            good = covers(t, image, info.bitmaps[i].name);
+    }
     img_close(image, NULL);
     return good;
 }
@@ -341,6 +384,7 @@ bool judge_state(void *opaque, const struct replay_state *state) {
     good = good && (!ask || ask_qemu(j, t.disk, "after the cut"));
     good = good && go_on(&t, state->devices, mix64(state->number));
     good = good && look_at_snapshots(&t, "after changes");
+    good = good && look_at_marks(&t);
     good = good && (!ask || state->number % 4 || ask_qemu(j, t.disk, "after changes"));
     trial_end(&t);
     if (!good && !j->why[0])

@@ -3,10 +3,10 @@
  *
  * The image opens, img_check finds neither corruption nor error, each sector holds a value that the model allows, each
  * internal snapshot reads as it did, and is there when it must be; a cut inside a full switch leaves exactly before or
- * after, and no leak; where guest data have changed, enabled bitmaps are marked in use and unknown
- * autoclear bits are gone. Then the image is opened for writing, a few places are written, zeroed and
- * discarded: all else must stay as it was, the check must stay clean and find no more leaks than before. qemu-img check
- * gives a second opinion, before and after.
+ * after, and no leak; where guest data have changed, unknown autoclear bits are gone and enabled bitmaps are marked in
+ * use or say all that has changed; bitmaps that are valid can be read. Then the image is opened for writing, a few
+ * places are written, zeroed and discarded: all else must stay as it was, the check must stay clean and find no more
+ * leaks than before. qemu-img check gives a second opinion, before and after.
  */
 #ifndef CRASH_JUDGE_H
 #define CRASH_JUDGE_H
@@ -31,6 +31,7 @@ struct judge {
     unsigned qemu_every;       /* qemu-img judges every n-th state; 0: none */
     const char *keep;          /* a folder for failing states, or NULL */
     const char *dump;          /* a file that each judged state is saved to, or NULL */
+    bool resizes;              /* the disk's size changes */
     bool no_discard;           /* a discard has no effect on this image (version 2 over a backing file) */
     struct {
         const char *name;

@@ -144,6 +144,7 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
         .keep = o->keep,
         .dump = o->dump,
         .no_discard = s->no_discard,
+        .resizes = s->resizes,
     };
     prepare(&w);
     load(&w, "image.qcow2");
