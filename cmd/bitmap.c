@@ -200,8 +200,6 @@ static bool open_images(struct bitmap *b) {
     struct img_open_options options = {.flags = only_lists(b) ? IMG_OPEN_INFO : IMG_OPEN_WRITE, .format = b->format};
     struct img_open_options source_options = {.flags = IMG_OPEN_INFO, .format = b->source_format};
     b->image = open_image(b->file, &options);
-    if (b->image && !only_lists(b) && !b->format)
-        warn_probed_raw(b->file, b->image);
     if (b->image && b->source_file)
         b->source = open_image(b->source_file, &source_options);
     return b->image && (b->source || !b->source_file);

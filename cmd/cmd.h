@@ -54,6 +54,8 @@ enum {
     OPT_SALVAGE,
     OPT_SNAPSHOT,
     OPT_B_SNAPSHOT,
+    OPT_BITMAPS,
+    OPT_SKIP_BROKEN_BITMAPS,
 };
 
 /* The options of every command that opens images, and their lines of help. */

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bitmaps.h"
 #include "describe.h"
 #include "names.h"
 #include "options.h"
@@ -303,6 +304,8 @@ static bool fill_target(struct convert *c) {
 
     clock_gettime(CLOCK_MONOTONIC, &c->started);
     int ret = copy_all(c, &err);
+    if (ret == 0 && c->args.bitmaps && !bitmaps_copy(c->sources.list[0].image, c->target))
+        return false;
     if (ret == 0 && c->args.target_cache != IMG_CACHE_UNSAFE)
         ret = img_flush(c->target, &err);
     struct img_error close_err = {0};
@@ -338,7 +341,8 @@ static bool make_target(struct convert *c) {
 
     if (!c->args.no_create && (!collect_options(c) || !create_target(c)))
         return false;
-    return !interrupted() && open_target(c) && fill_target(c) && show_target(c);
+    return !interrupted() && open_target(c) && (!c->args.bitmaps || bitmaps_check_target(c->target)) &&
+           fill_target(c) && show_target(c);
 }
 
 static void clean_up(struct convert *c) {
@@ -360,6 +364,8 @@ static bool convert(struct convert *c) {
         .force_share = a->common.force_share,
     };
     if (!sources_open(&c->sources, a->sources, a->nsources, &source_options))
+        return false;
+    if (a->bitmaps && !bitmaps_check_source(c->sources.list[0].image, a->skip_broken_bitmaps))
         return false;
     enum progress_style style = a->common.quiet ? PROGRESS_NONE : a->common.progress;
     progress_start(&c->progress, style, c->sources.size, 1, a->common.output == OUTPUT_JSON ? stderr : stdout);
@@ -385,11 +391,12 @@ static int run(int argc, char **argv) {
 const struct command convert_command = {
     .name = "convert",
     .summary = "copy images into a new one, in any format",
-    .usage = "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
-             "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
-             "CACHE] [-r RATE]\n"
-             "           [--salvage] [-C] [-p] [-q] [-U] [-W] [--output=human|json]\n"
-             "           [--object=SECRET] [--key=ID] [--key-file=PATH] SOURCE... TARGET",
+    .usage =
+        "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-c [--compression-level=N]]\n"
+        "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
+        "CACHE] [-r RATE]\n"
+        "           [--salvage] [--bitmaps [--skip-broken-bitmaps]] [-C] [-p] [-q] [-U] [-W] [--output=human|json]\n"
+        "           [--object=SECRET] [--key=ID] [--key-file=PATH] SOURCE... TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
                "  -O, --target-format=FORMAT\n"
@@ -418,6 +425,9 @@ const struct command convert_command = {
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"
+               "      --bitmaps           copy the source's dirty bitmaps\n"
+               "      --skip-broken-bitmaps\n"
+               "                          with --bitmaps: leave inconsistent ones out\n"
                "  -U, --force-share       read although another program writes to the sources\n"
                "  -W, --oob-writes        accepted; the target's bytes never depend on the order of writes\n"
                "  -C, --copy-range-offloading\n"

@@ -22,6 +22,7 @@ struct convert_args {
     uint64_t rate;    /* bytes per second; 0: no limit */
     int level;        /* of compression; 0: the default */
     bool compress, no_create, target_is_zero, out_of_order, offload, salvage;
+    bool bitmaps, skip_broken_bitmaps;
 };
 
 #define CONVERT_SHORT_OPTIONS "f:O:B:b:CcF:o:l:S:pt:T:qnm:WUr:"

@@ -34,6 +34,8 @@ const struct option convert_long_options[] = {
     {"oob-writes", no_argument, NULL, 'W'},
     {"copy-range-offloading", no_argument, NULL, 'C'},
     {"salvage", no_argument, NULL, OPT_SALVAGE},
+    {"bitmaps", no_argument, NULL, OPT_BITMAPS},
+    {"skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN_BITMAPS},
     {"force-share", no_argument, NULL, 'U'},
     {"progress", optional_argument, NULL, OPT_PROGRESS},
     {"quiet", no_argument, NULL, 'q'},
@@ -141,11 +143,19 @@ static void set_flag(struct convert_args *a, int opt) {
     case OPT_TARGET_IS_ZERO:
         a->target_is_zero = true;
         break;
+    case OPT_BITMAPS:
+        a->bitmaps = true;
+        break;
+    case OPT_SKIP_BROKEN_BITMAPS:
+        a->skip_broken_bitmaps = true;
+        break;
     }
 }
 
 /* What the options say together; NULL when nothing is wrong with it. */
 static const char *contradiction(const struct convert_args *a) {
+    if (a->skip_broken_bitmaps && !a->bitmaps)
+        return "Use of --skip-broken-bitmaps requires --bitmaps";
     if (a->offload && a->compress)
         return "Cannot enable copy offloading when -c is used";
     if (a->offload && a->sparse_given)
@@ -160,6 +170,8 @@ static const char *contradiction(const struct convert_args *a) {
         return "--target-is-zero requires use of -n flag";
     if (a->nsources == 0)
         return "Must specify image file name";
+    if (a->bitmaps && a->nsources > 1)
+        return "Copying bitmaps only possible with single source";
     if (a->snapshot && a->nsources > 1)
         return "No support for concatenating multiple snapshot";
     return NULL;

@@ -155,8 +155,6 @@ static int run(int argc, char **argv) {
     struct img *image = open_image(r.file, &options);
     if (!image)
         return EXIT_FAILURE;
-    if (!r.format)
-        warn_probed_raw(r.file, image);
     bool good = resize(&r, image);
     if (img_close(image, &err) < 0 && good) {
         report_image_error(&err, "Could not close '%s'", r.file);

@@ -22,7 +22,8 @@ _img_options() {
     convert)
         echo --source-format --target-format --target-format-options --compress --compression-level --backing \
             --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
-            --rate-limit --salvage --progress --quiet --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
+            --rate-limit --salvage --progress --quiet --bitmaps --skip-broken-bitmaps \
+            --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
             --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;

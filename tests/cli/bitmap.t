@@ -157,6 +157,39 @@ for i in 1 2 3 4 5 6; do img convert -n -f raw -O qcow2 -S 0 r.raw e.qcow2; done
 ok $? "storing again and again needs no more room"
 check "and leaks nothing" qemu-img check -q e.qcow2
 
+# convert --bitmaps
+qemu-img create -q -f qcow2 s.qcow2 4M
+qemu-img bitmap --add -g 8k s.qcow2 on
+qemu-img bitmap --add --disable -g 4k s.qcow2 off
+qemu-io -f qcow2 s.qcow2 -c 'write 1M 5k' -c 'write 4095k 512' >/dev/null
+qemu-img bitmap --merge on s.qcow2 off
+cp s.qcow2 sb.qcow2
+flags sb.qcow2 3
+qemu-img create -q -f qcow2 one.qcow2 4M
+qemu-img bitmap --add one.qcow2 on
+qemu-img create -q -f qcow2 longer.qcow2 5M
+qemu-img create -q -f qcow2 has.qcow2 4M
+qemu-img bitmap --add has.qcow2 on
+same_as_qemu <<'LIST'
+convert --bitmaps -O raw s.qcow2 o.raw
+convert --bitmaps -O raw sb.qcow2 o.raw
+convert --bitmaps -O qcow2 -o compat=0.10 s.qcow2 o.qcow2
+convert --skip-broken-bitmaps -O qcow2 s.qcow2 o.qcow2
+convert --bitmaps -O qcow2 s.qcow2 s.qcow2 o.qcow2
+convert --bitmaps -f raw -O qcow2 r.raw o.qcow2
+convert --bitmaps -O qcow2 sb.qcow2 o.qcow2
+convert -n --bitmaps -O qcow2 one.qcow2 longer.qcow2
+convert -n --bitmaps -O qcow2 s.qcow2 has.qcow2
+convert --bitmaps --skip-broken-bitmaps -O qcow2 sb.qcow2 skipped.qcow2
+convert --bitmaps -O qcow2 -o cluster_size=4k s.qcow2 copy.qcow2
+LIST
+is "$(dirty copy.qcow2 on)/$(dirty copy.qcow2 off)" "$(dirty s.qcow2 on)/$(dirty s.qcow2 off)" "the copies say the same"
+img convert -c --bitmaps -O qcow2 copy.qcow2 again.qcow2
+is "$(dirty again.qcow2 off)" "$(dirty s.qcow2 off)" "compressed as well"
+is "$(qemu-img info again.qcow2 | grep -c auto)$(qemu-img check -q again.qcow2)" 1 "the enabled one is enabled"
+is "$(qemu-img info --output=json skipped.qcow2 >o; names o)" off "a broken one is left out"
+is "$(qemu-img info longer.qcow2 | grep -c granularity)" 0 "what cannot be filled is not left behind"
+
 # killed while writing: in use
 qemu-img create -q -f qcow2 k.qcow2 64M
 img bitmap --add k.qcow2 b

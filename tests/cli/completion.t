@@ -42,6 +42,7 @@ is "$(complete_words img-convert --no)" "--no-create" "for the tool under a comm
 is "$(complete_words img-convert -O '')" "raw qcow2 luks" "values too"
 is "$(complete_words img snapshot t)" "tree" "verbs of snapshot"
 is "$(complete_words img info disk)" "" "file names are left to bash"
+# shellcheck disable=SC2086  # one word for each command
 for name in img $(printf 'img-%s ' $commands); do
     [ "$name" != img-help ] || continue
     check "$name is completed" bash -c '. "$1" && complete -p "$2"' - "$top/scripts/completions/img.bash" "$name"
