@@ -19,7 +19,8 @@ for format in vmdk vdi vhdx vpc qed parallels; do
 done
 qemu-img create -q -f luks --object secret,id=s,data=x -o key-secret=s,iter-time=10 disk.luks 1M
 run "$IMG" info disk.luks
-is "$status" 1 "luks: not raw"
+is "$status" 0 "luks: without its key"
+like "$out" "*file format: luks*" "... what it is"
 
 mkdir sub
 pattern base 64
