@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bitmaps.h"
@@ -24,6 +23,7 @@
 #include "secret.h"
 #include "sources.h"
 #include "target.h"
+#include "throttle.h"
 
 /* One run of the command. */
 struct convert {
@@ -38,7 +38,7 @@ struct convert {
     struct progress progress;
     uint64_t base;                /* where the source that is being copied begins */
     uint64_t moved, moved_before; /* bytes of data written; by the sources before this one */
-    struct timespec started;
+    struct throttle throttle;
 };
 
 /* ---- what the target will be ---------------------------------------------------------------- */
@@ -219,18 +219,6 @@ static bool target_is_zero(const struct convert *c) {
 
 /* ---- copying ---------------------------------------------------------------------------------- */
 
-/* Waits until so many bytes are no more than the rate limit allows. */
-static void throttle(const struct convert *c, uint64_t bytes) {
-    while (c->args.rate > 0 && !interrupted()) {
-        struct timespec now, pause = {.tv_nsec = 50000000};
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        double seconds = (double)(now.tv_sec - c->started.tv_sec) + (double)(now.tv_nsec - c->started.tv_nsec) / 1e9;
-        if ((double)bytes <= seconds * (double)c->args.rate)
-            return;
-        nanosleep(&pause, NULL);
-    }
-}
-
 static int on_progress(void *opaque, uint64_t done, uint64_t total) {
     struct convert *c = opaque;
     (void)total;
@@ -241,7 +229,7 @@ static int on_progress(void *opaque, uint64_t done, uint64_t total) {
 static int on_moved(void *opaque, uint64_t bytes) {
     struct convert *c = opaque;
     c->moved = c->moved_before + bytes;
-    throttle(c, c->moved);
+    throttle_wait(&c->throttle, c->moved);
     return interrupted();
 }
 
@@ -302,7 +290,8 @@ static int copy_all(struct convert *c, struct img_error *err) {
 static bool fill_target(struct convert *c) {
     struct img_error err = {0};
 
-    clock_gettime(CLOCK_MONOTONIC, &c->started);
+    c->throttle = c->args.throttle;
+    throttle_start(&c->throttle);
     int ret = copy_all(c, &err);
     if (ret == 0 && c->args.bitmaps && !bitmaps_copy(c->sources.list[0].image, c->target))
         return false;

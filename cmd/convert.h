@@ -5,6 +5,7 @@
 
 #include "cmd.h"
 #include "progress.h"
+#include "throttle.h"
 
 struct convert_args {
     char *const *sources;
@@ -19,8 +20,8 @@ struct convert_args {
     uint64_t sparse_size;
     bool sparse_given;
     unsigned threads; /* 0: one per core */
-    uint64_t rate;    /* bytes per second; 0: no limit */
-    int level;        /* of compression; 0: the default */
+    struct throttle throttle;
+    int level; /* of compression; 0: the default */
     bool compress, no_create, target_is_zero, out_of_order, offload, salvage;
     bool bitmaps, skip_broken_bitmaps;
 };

@@ -117,7 +117,7 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
     case OPT_COMPRESSION_LEVEL:
         return set_level(a, text);
     case 'r':
-        return parse_size_argument("rate limit", text, INT64_MAX, &a->rate);
+        return throttle_parse(&a->throttle, text);
     default:
         return common_option(opt, &a->common);
     }

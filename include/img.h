@@ -229,6 +229,72 @@ IMG_API int img_queue_cancel(struct img_queue *queue, uint64_t cookie);
 /* Sleeps until nothing is under way: all is to be reaped. */
 IMG_API void img_queue_drain(struct img_queue *queue);
 
+/* ---- features of the format -------------------------------------------------------------------- */
+
+enum img_amend_flag { IMG_AMEND_KEEP = 0, IMG_AMEND_ON, IMG_AMEND_OFF };
+
+struct img_amend_options {
+    unsigned version; /* qcow2: 2 or 3; 0: as it is */
+    enum img_amend_flag lazy_refcounts, data_file_raw;
+    const char *data_file; /* another name of the data file, "" for none; NULL: as it is. The files are not looked at */
+    unsigned refcount_bits; /* 1, 2, 4 ... 64; 0: as it is */
+    bool resize;
+    uint64_t size; /* bytes, with `resize`; what lies behind a smaller size is lost */
+    int (*progress)(void *opaque, uint64_t done, uint64_t total); /* non-zero: stop with -ECANCELED */
+    void *opaque;
+};
+
+/* Changes features of an image. All is checked before anything is changed; then the wishes are granted one after the
+ * other, each as a whole: a power cut, or an error, leaves none, some or all of them, and always the same disk. On the
+ * way to version 2 zero clusters become data. Exclusive. What img_info gave before is gone. -ENOTSUP: the format has no
+ * such features, or version 2 cannot say what the image has; -EINVAL: the wishes do not go together; -EOVERFLOW: a
+ * count does not fit; -ENOSPC; -EBADF: it was opened for reading, or with INFO or CHECK. qcow2: "Header". */
+IMG_API int img_amend(struct img *image, const struct img_amend_options *options,
+                      struct img_error *err) IMG_WARN_UNUSED;
+
+/* ---- chains of backing files ------------------------------------------------------------------- */
+
+struct img_commit_options {
+    unsigned layers; /* how many layers from the top are committed, into the one below them; 0: 1 */
+    bool keep;       /* leave the image as it is; else it holds nothing of its own afterwards (1 layer only) */
+    /* called now and then from one thread at a time; a non-zero return stops with -ECANCELED */
+    int (*progress)(void *opaque, uint64_t done, uint64_t total);
+    int (*moved)(void *opaque, uint64_t bytes); /* as in img_copy_options */
+    void *opaque;
+    int (*ask_key)(void *opaque, const char *path, struct img_key *key); /* as in img_open_options: for the base */
+    void *key_opaque;
+};
+
+/* Copies what the first layers of the image's chain hold into the layer below them, which is opened for writing
+ * meanwhile and is grown when it is shorter. It is durable before the image is emptied, so at any power cut the image
+ * shows the same disk; the base alone may hold a part of what was committed. After an error the image is not emptied.
+ * Images that are opened over the same base show what was committed. Nothing else may run on the image, and
+ * what img_backing gave before is gone. -ENOENT: there are not so many layers; -EBADF: not open for writing; -EAGAIN:
+ * somebody else uses the base. */
+IMG_API int img_commit(struct img *image, const struct img_commit_options *options,
+                       struct img_error *err) IMG_WARN_UNUSED;
+
+struct img_rebase_options {
+    const char *backing_file;   /* as it is to be written in the image; NULL or "": none from now on */
+    const char *backing_format; /* required with backing_file */
+    bool unsafe;                /* only the name changes: nothing is opened and compared */
+    bool force_share;           /* the new chain is read although another program writes */
+    enum img_cache cache;       /* of the new chain */
+    int (*progress)(void *opaque, uint64_t done, uint64_t total); /* as in img_commit_options */
+    void *opaque;
+    int (*ask_key)(void *opaque, const char *path, struct img_key *key); /* for the new chain */
+    void *key_opaque;
+};
+
+/* Gives the image another backing file. It shows the same disk as before: what the two chains show differently is
+ * copied into the image and is durable before the header names the new file, so a power cut leaves one or the other.
+ * With `unsafe` the disk becomes what the new chain makes of it; the image may be open with NO_BACKING or INFO then.
+ * Exclusive; what img_backing gave before is gone, with `unsafe` nothing below is open afterwards. -ENOTSUP: the format
+ * has no backing files; -EINVAL: no format given, or the names are too long; -ENOSPC: no room for them in the header;
+ * -ELOOP: the new chain is too deep; -EAGAIN: it is in use, the image being part of it for example. */
+IMG_API int img_rebase(struct img *image, const struct img_rebase_options *options,
+                       struct img_error *err) IMG_WARN_UNUSED;
+
 /* ---- what is where ------------------------------------------------------------------------- */
 
 enum img_extent_flags {

@@ -299,6 +299,61 @@ int img_close(struct img *image, struct img_error *err) {
     return r;
 }
 
+/* ---- a layer anew ---- */
+
+static int reopen_layer(const struct img *old, uint32_t flags, const struct img_open_options *keys, struct img **fresh,
+                        struct img_error *err) {
+    struct img_open_options options = *keys;
+    options.flags = flags;
+    options.cache = old->cache;
+    options.format = old->driver->name;
+    struct storage *file;
+    char *format;
+    int r = file_open(old->path, flags, old->cache, &file, err);
+    if (r == 0)
+        r = open_layer(file, &options, fresh, &format, err);
+    if (r < 0)
+        return r;
+    free(format);
+    (*fresh)->probed_raw = old->probed_raw;
+    return 0;
+}
+
+static void replace_below(struct img *above, struct img *fresh) {
+    struct img *old = above->backing;
+    fresh->backing = old->backing;
+    above->backing = fresh;
+    free_layer(old);
+}
+
+/* The locks of the old and of the new description exclude each other, so the old one goes first. What takes its place
+ * for that moment has none, and stays should the new one be refused. */
+int image_reopen_below(struct img *above, bool writable, const struct img_open_options *keys, struct img_error *err) {
+    struct img *old = above->backing, *between, *fresh;
+    uint32_t flags = old->flags & IMG_OPEN_UNLOCKED;
+    int r = old->writable && old->driver->finish ? old->driver->finish(old, err) : 0;
+    if (r == 0)
+        r = reopen_layer(old, IMG_OPEN_UNLOCKED, keys, &between, err);
+    if (r < 0)
+        return r;
+    replace_below(above, between);
+    r = reopen_layer(between, flags | (writable ? IMG_OPEN_WRITE : 0), keys, &fresh, err);
+    if (r == 0)
+        replace_below(above, fresh);
+    return r;
+}
+
+int image_open_below(const char *beside, const char *name, const struct img_open_options *options, struct img **chain,
+                     struct img_error *err) {
+    char *path;
+    int r = name_beside(beside, name, &path, err);
+    if (r < 0)
+        return r;
+    r = img_open(path, options, chain, err);
+    free(path);
+    return r;
+}
+
 /* ---- what the driver answers ---- */
 
 uint64_t img_size(const struct img *image) {

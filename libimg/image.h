@@ -123,6 +123,14 @@ struct img_driver {
                        struct img_error *);
     bool (*has_bitmaps)(const struct img *); /* could it have some? */
     int (*check)(struct img *, const struct img_check_options *, struct img_check_result *, struct img_error *);
+    /* Makes all entries let go: the layer below shows everywhere. It has the same content and is durable. NULL: not
+     * possible. */
+    int (*empty)(struct img *, struct img_error *);
+    /* Another backing file is named; `chain` is what it shows, and is not taken over (NULL: nothing), and what the
+     * image shows stays. With `unsafe` nothing is compared. NULL: the format has none. */
+    int (*rebase)(struct img *, struct img *chain, const struct img_rebase_options *, struct img_error *);
+    /* The image is at rest, but with `only_check`. The size is somebody else's. NULL: nothing can be changed. */
+    int (*amend)(struct img *, const struct img_amend_options *, bool only_check, struct img_error *);
     uint64_t (*cluster_size)(const struct img *);
     /* Where the guest's bytes lie; NULL: not open. */
     struct storage *(*data)(const struct img *);
@@ -140,6 +148,13 @@ extern const struct img_driver raw_driver, qcow2_driver, luks_driver;
 /* Opens an image on a storage that is open already (tests put a recorder there); owns `file` even when it fails. */
 int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,
                        struct img_error *err);
+
+/* Opens the layer below `above` anew, for writing or for reading only; the layers under it stay as they are. When that
+ * fails it is open for reading, perhaps without locks. Nothing runs on the chain. Of `keys` only what concerns keys. */
+int image_reopen_below(struct img *above, bool writable, const struct img_open_options *keys, struct img_error *err);
+/* Opens a chain that begins with the file `name` as the image at `beside` would name it. */
+int image_open_below(const char *beside, const char *name, const struct img_open_options *options, struct img **chain,
+                     struct img_error *err);
 
 /* The path of a file that the image at `image_path` names: beside it when it is relative. Names with a protocol are
  * refused. *out is malloc'ed. */

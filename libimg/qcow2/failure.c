@@ -44,7 +44,7 @@ int writes_allowed(struct qcow2 *q, struct img_error *err) {
 int barrier(struct qcow2 *q, bool data) {
     if (q->image->cache == IMG_CACHE_UNSAFE)
         return 0;
-    int r = data && q->data != q->file ? storage_flush(q->data) : 0;
+    int r = data && q->data && q->data != q->file ? storage_flush(q->data) : 0;
     if (r == 0)
         r = storage_flush(q->file);
     if (r < 0)

@@ -14,6 +14,7 @@
  *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ;
  *                lineage.c which one descends from which
  *   bitmap.h    persistent bitmaps: what is recorded, and how they change
+ *   chain.c     the backing file, an overlay emptied; amend.c features turned on and off
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -183,7 +184,8 @@ struct qcow2 {
     unsigned subcluster_bits;
     bool extended, v3, external, raw_external;
     bool writable;
-    bool unreadable; /* opened for a check: no guest data */
+    bool unreadable;    /* opened for a check: no guest data */
+    bool below_changes; /* something else is about to lie below: zeroes need entries of their own (under role) */
 
     _Atomic uint64_t *l1;     /* big endian; room for the largest table */
     _Atomic uint32_t l1_size; /* entries */
@@ -458,6 +460,12 @@ int qcow2_parent(struct img *image, const char *snapshot, struct img_parent *par
 int qcow2_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
                struct img_error *err);
 int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);
+/* Entries of whole clusters in [from, to) become unallocated: they lie behind the end, or show nothing that the layer
+ * below does not. The gate is closed to all but the context. */
+int entries_drop(struct qcow2 *q, struct img_context *c, uint64_t from, uint64_t to, struct img_error *err);
+int qcow2_amend(struct img *image, const struct img_amend_options *options, bool only_check, struct img_error *err);
+int qcow2_empty(struct img *image, struct img_error *err);
+int qcow2_rebase(struct img *image, struct img *chain, const struct img_rebase_options *options, struct img_error *err);
 int qcow2_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,
                 struct img_error *err);
 /* Loads or reloads everything that is read from the file: header, L1, counts, snapshots. */

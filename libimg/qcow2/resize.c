@@ -57,8 +57,7 @@ static int set_size(struct qcow2 *q, uint64_t size, struct img_error *err) {
     return header_switch(q, err);
 }
 
-/* Drops entries in [from, to), which lie behind the end. */
-static int drop_entries(struct qcow2 *q, struct img_context *c, uint64_t from, uint64_t to, struct img_error *err) {
+int entries_drop(struct qcow2 *q, struct img_context *c, uint64_t from, uint64_t to, struct img_error *err) {
     uint64_t table = 1ull << (q->l2_bits + q->cluster_bits), tables = (uint64_t)atomic_load(&q->l1_size);
     while (from < to && from / table < tables) {
         uint64_t end = (from / table + 1) * table < to ? (from / table + 1) * table : to;
@@ -79,7 +78,7 @@ static int make_zero(struct qcow2 *q, struct img_context *c, uint64_t old, uint6
     if (old < end)
         r = io_clear(q->image, c, IMG_OP_ZERO, false, old, end - old, err);
     if (r == 0 && whole < size)
-        r = drop_entries(q, c, whole, size, err);
+        r = entries_drop(q, c, whole, size, err);
     if (r == 0 && below && img_size(below) > whole && whole < size)
         r = io_clear(q->image, c, IMG_OP_ZERO, true, whole, (size < img_size(below) ? size : img_size(below)) - whole,
                      err);
@@ -118,7 +117,7 @@ static int shrink(struct qcow2 *q, struct img_context *c, uint64_t size, struct 
     if (r < 0)
         return r;
     atomic_store(&q->image->size, size);
-    r = drop_entries(q, c, from, round_up(q, old), err);
+    r = entries_drop(q, c, from, round_up(q, old), err);
     if (r == 0)
         r = round_run(q, err);
     if (r == 0)

@@ -18,7 +18,7 @@ bool reads_zero_below(const struct qcow2 *q, uint64_t offset) {
 
 /* Whether a layer below could show through an unallocated cluster, opened or not. */
 static bool shows_below(const struct qcow2 *q, uint64_t offset) {
-    return q->header.backing_file && (!q->image->backing || !reads_zero_below(q, offset));
+    return q->below_changes || (q->header.backing_file && (!q->image->backing || !reads_zero_below(q, offset)));
 }
 
 static int fault_error(struct qcow2 *q, struct img_plan *plan, uint64_t cluster, struct l2_entry e, const char *fault,
@@ -278,7 +278,7 @@ static int clear_partial(struct qcow2 *q, struct img_plan *plan) {
     uint64_t same = to;
     enum entry_kind kind = entry_kind_at(q, e, from, &same);
     plan->action = IMG_MOVE_AS_WRITE;
-    if (kind == ENTRY_ZERO || (kind == ENTRY_UNALLOCATED && reads_zero_below(q, plan->offset))) {
+    if (kind == ENTRY_ZERO || (kind == ENTRY_UNALLOCATED && reads_zero_below(q, plan->offset) && !q->below_changes)) {
         plan->action = IMG_MOVE_NOTHING;
         to = same;
     } else if (q->extended && !(from & (sub - 1)) && to - from >= sub) {

@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='bench bitmap check compare convert create dd help info io map measure resize snapshot'
+_img_commands='bench bitmap check commit compare convert create dd help info io map measure rebase resize snapshot'
 _img_keys='--object --key --key-file'
 
 # The options of a command.
@@ -25,6 +25,11 @@ _img_options() {
             --rate-limit --salvage --progress --quiet --bitmaps --skip-broken-bitmaps \
             --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
             --help
+        ;;
+    commit) echo --format --cache --base --drop --rate-limit --progress --quiet --output "$_img_keys" --help ;;
+    rebase)
+        echo --format --cache --backing-cache --backing --backing-format --backing-unsafe --force-share --progress --quiet \
+            --output "$_img_keys" --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;
     io)
@@ -49,10 +54,11 @@ _img_values() {
     resize:--preallocation) echo off metadata falloc full ;;
     *:--source-file | bitmap:-b) echo file ;;
     *:--merge | *:--granularity | bitmap:-g) echo ;;
+    rebase:-B) echo raw qcow2 luks ;;
     convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 luks ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
-    *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
+    *:--backing-cache | commit:-t | rebase:-t | *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
         echo none writeback writethrough directsync unsafe ;;
     io:-t) echo none writeback writethrough directsync unsafe ;;
     io:--discard | io:-d) echo unmap ignore ;;
@@ -64,13 +70,13 @@ _img_values() {
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
             refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= encrypt.format= \
             encrypt.key-secret= encrypt.iter-time= key-secret= iter-time= ;;
-    *:--key-file | *:--backing | create:-b | convert:-b | convert:-B) echo file ;;
+    *:--key-file | *:--backing | *:--base | commit:-b | rebase:-b | create:-b | convert:-b | convert:-B) echo file ;;
     *:--object) echo secret,id= ;;
     *:--compression-level | *:--snapshot | *:--a-snapshot | *:--b-snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
     bench:--count | bench:--depth | bench:--buffer-size | bench:--step-size | bench:--offset | bench:--pattern) echo ;;
     bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
     *:--key) echo ;;
-    convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
+    commit:-r | convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     snapshot:-[acd] | snapshot:--apply | snapshot:--create | snapshot:--delete) echo ;;
     *) return 1 ;;
     esac
@@ -124,3 +130,5 @@ _img() {
 
 # shellcheck disable=SC2046,SC2086  # one word for each command
 complete -o bashdefault -o default -F _img img $(printf 'img-%s ' $_img_commands)
+complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
+    img-info img-io img-map img-measure img-snapshot

@@ -256,11 +256,8 @@ run img io -f qcow2 r.raw
 like "$status $err" "1 img: can't open device r.raw: Image is not in qcow2 format*" "not the format that was named"
 
 # lines from a pipe, as scripts drive it
-cat >script <<'LIST'
-read 0 512
-bogus
-
-  write   -P 3 0   64k  
+printf 'read 0 512\nbogus\n\n  write   -P 3 0   64k  \n' >script
+cat >>script <<'LIST'
 aio_write -q -P 4 64k 64k
 aio_flush
 write -z 32k 4k
