@@ -2,7 +2,7 @@
 # make install DESTDIR= PREFIX=: the tool, the links that start it as a subcommand, library, header, pkg-config file,
 # manual pages (with a link for each subcommand's name) and the completion for bash.
 
-COMMANDS := create info check map compare convert io measure dd bench snapshot commit rebase
+COMMANDS := create info check map compare convert io measure dd bench snapshot commit rebase amend
 BINDIR = $(DESTDIR)$(PREFIX)/bin
 LIBDIR = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include

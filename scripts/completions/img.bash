@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='bench bitmap check commit compare convert create dd help info io map measure rebase resize snapshot'
+_img_commands='amend bench bitmap check commit compare convert create dd help info io map measure rebase resize snapshot'
 _img_keys='--object --key --key-file'
 
 # The options of a command.
@@ -26,6 +26,7 @@ _img_options() {
             --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
             --help
         ;;
+    amend) echo --format --cache --options --force --progress --quiet --output "$_img_keys" --help ;;
     commit) echo --format --cache --base --drop --rate-limit --progress --quiet --output "$_img_keys" --help ;;
     rebase)
         echo --format --cache --backing-cache --backing --backing-format --backing-unsafe --force-share --progress --quiet \
@@ -58,7 +59,7 @@ _img_values() {
     convert:-O | create:-B | dd:-O | measure:-O) echo raw qcow2 luks ;;
     *:--output) echo human json ;;
     *:--progress) echo auto bar percent json ;;
-    *:--backing-cache | commit:-t | rebase:-t | *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
+    *:--backing-cache | amend:-t | commit:-t | rebase:-t | *:--cache | *:--target-cache | *:--source-cache | *:-T | bench:-t | convert:-t | info:-t)
         echo none writeback writethrough directsync unsafe ;;
     io:-t) echo none writeback writethrough directsync unsafe ;;
     io:--discard | io:-d) echo unmap ignore ;;
@@ -66,6 +67,8 @@ _img_values() {
     io:--cmd | io:-c) echo ;;
     check:--repair | check:-r) echo leaks all ;;
     bench:--aio | bench:-i) echo threads native io_uring ;;
+    amend:-o | amend:--options)
+        echo help size= compat= lazy_refcounts= refcount_bits= data_file= data_file_raw= ;;
     *:--options | *:--target-format-options | convert:-o | create:-o | measure:-o)
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
             refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= encrypt.format= \
@@ -131,4 +134,5 @@ _img() {
 # shellcheck disable=SC2046,SC2086  # one word for each command
 complete -o bashdefault -o default -F _img img $(printf 'img-%s ' $_img_commands)
 complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
+complete -o bashdefault -o default -F _img img img-amend img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
     img-info img-io img-map img-measure img-snapshot

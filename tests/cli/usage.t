@@ -17,11 +17,11 @@ Try 'img --help' for more information" "no command: a pointer to the help"
 for help in --help -h help; do
     run img "$help"
     is "$status" 0 "img $help succeeds"
-    for command in create info check map compare convert io measure dd bench snapshot commit rebase; do
+    for command in create info check map compare convert io measure dd bench snapshot commit rebase amend; do
         like "$out" "*  $command *" "img $help lists $command"
     done
 done
-for command in create info check map compare convert io measure dd bench snapshot commit rebase; do
+for command in create info check map compare convert io measure dd bench snapshot commit rebase amend; do
     run img help "$command"
     by_help=$out
     is "$status" 0 "help $command succeeds"
@@ -40,7 +40,7 @@ is "$status" 1 "an unknown global option fails"
 {
     echo nosuch
     printf '%s\n' dd 'dd --nosuch' 'dd -Z' 'dd -f' bench 'bench --nosuch' 'bench -Z' 'bench -c'
-    for command in create info check map compare convert commit rebase; do
+    for command in create info check map compare convert commit rebase amend; do
         printf '%s\n' "$command" "$command --nosuch" "$command -Z" "$command -f"
     done
     printf '%s\n' snapshot 'snapshot --nosuch' 'snapshot -Z'
@@ -86,7 +86,7 @@ is "$status" 0 "-- ends the options"
 
 # started by another name
 mkdir bin
-for command in create info check map compare convert io commit rebase; do ln -s "$IMG" "bin/img-$command"; done
+for command in create info check map compare convert io commit rebase amend; do ln -s "$IMG" "bin/img-$command"; done
 ln -s "$IMG" bin/img-nosuch
 ln -s "$IMG" bin/disks
 run bin/img-info q.qcow2
