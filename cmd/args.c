@@ -7,8 +7,14 @@
 
 #include "cmd.h"
 #include "names.h"
+#include "nodes.h"
 #include "report.h"
 #include "secret.h"
+
+/* Names inside images that are no paths: no chain is longer. */
+#define MAX_FOUND 64
+
+static bool image_opts; /* --image-opts */
 
 int next_option(const struct command *command, int argc, char **argv) {
     char short_opts[64];
@@ -83,6 +89,9 @@ bool common_option(int opt, struct common_options *common) {
         return true;
     case OPT_OUTPUT:
         return parse_output(optarg, &common->output);
+    case OPT_IMAGE_OPTS:
+        image_opts = true;
+        return true;
     case OPT_OBJECT:
         return secret_add(optarg);
     case OPT_KEY:
@@ -112,10 +121,84 @@ void warn_probed_raw(const char *path, struct img *image) {
         stderr);
 }
 
-struct img *open_image(const char *path, const struct img_open_options *options) {
+/* What was read of names inside the images that are being opened. */
+struct found {
+    struct nodes *list[MAX_FOUND];
+    size_t count;
+};
+
+/* img_open_options.find_node */
+static int find_node(void *opaque, const char *name, const struct img_node **node, struct img_error *err) {
+    struct found *found = opaque;
+    char *wrong = NULL;
+    if (found->count == MAX_FOUND)
+        return -ELOOP;
+    struct nodes *n = nodes_is_name(name) ? nodes_parse(name, false, NULL, secret_find, &wrong) : NULL;
+    if (!n) {
+        snprintf(err->text, sizeof(err->text), "Could not open '%s': %s", name,
+                 wrong ? wrong : "only plain paths of local files are followed");
+        free(wrong);
+        return err->code = -ENOTSUP;
+    }
+    found->list[found->count++] = n;
+    *node = nodes_root(n);
+    return 0;
+}
+
+/* The sentence names the file that is to blame; who named a tree is told of the tree. */
+static void report_node_error(const struct img_error *err, const char *argument) {
+    static const char open_words[] = "Could not open '";
+    struct img_error shown = *err;
+    const char *reason = strstr(err->text, "': ");
+    if (strncmp(err->text, open_words, sizeof(open_words) - 1) == 0 && reason &&
+        strcmp(reason + 3, strerror(-err->code)) != 0)
+        memmove(shown.text, shown.text + (reason + 3 - err->text), strlen(reason + 3) + 1);
+    report_image_error(&shown, "%s%s'", open_words, argument);
+}
+
+static struct img *open_nodes(const char *argument, bool as_options, struct img_open_options options) {
+    struct img_error err = {0};
+    struct img *image = NULL;
+    char *wrong;
+    struct nodes *n = nodes_parse(argument, as_options, options.format, secret_find, &wrong);
+    if (!n) {
+        snprintf(err.text, sizeof(err.text), "%s", wrong);
+        report_image_error(&err, "Could not open '%s'", argument);
+        free(wrong);
+        return NULL;
+    }
+    const struct node_flags *flags = nodes_flags(n);
+    options.format = NULL;
+    options.cache = nodes_cache(n, options.cache);
+    options.flags |= (flags->force_share ? IMG_OPEN_FORCE_SHARE : 0) | (flags->unlocked ? IMG_OPEN_UNLOCKED : 0);
+    if (flags->read_only && (options.flags & IMG_OPEN_WRITE))
+        report("Could not open '%s': Block node is read-only", argument);
+    else if (img_open_node(nodes_root(n), &options, &image, &err) < 0)
+        report_node_error(&err, argument);
+    nodes_free(n);
+    return image;
+}
+
+static struct img *open_plain(const char *path, const struct img_open_options *options) {
     struct img_error err = {0};
     struct img *image;
+    if (img_open(path_of(path), options, &image, &err) < 0) {
+        report_open_error(&err, path);
+        return NULL;
+    }
+    if ((options->flags & IMG_OPEN_WRITE) && !options->format)
+        warn_probed_raw(path, image);
+    return image;
+}
 
+struct img *open_image_as(const char *path, bool as_options, const struct img_open_options *options) {
+    struct img_open_options with_key = *options;
+    struct found found = {0};
+
+    if (as_options && options->format) {
+        report("--image-opts and --format are mutually exclusive");
+        return NULL;
+    }
     if (options->format && !known_format(options->format)) {
         report("Could not open '%s': Unknown driver '%s'", path, options->format);
         return NULL;
@@ -124,14 +207,43 @@ struct img *open_image(const char *path, const struct img_open_options *options)
         report("Could not open '%s': force-share=on can only be used with read-only images", path);
         return NULL;
     }
-    struct img_open_options with_key = *options;
-    if (!with_key.ask_key)
+    if (!with_key.ask_key || with_key.ask_key == secret_ask) {
         with_key.ask_key = secret_ask;
-    if (img_open(path_of(path), &with_key, &image, &err) < 0) {
-        report_open_error(&err, path);
-        return NULL;
+        with_key.find_node = find_node;
+        with_key.opaque = &found;
     }
-    if ((options->flags & IMG_OPEN_WRITE) && !options->format)
-        warn_probed_raw(path, image);
+    struct img *image =
+        as_options || nodes_is_name(path) ? open_nodes(path, as_options, with_key) : open_plain(path, &with_key);
+    while (found.count > 0)
+        nodes_free(found.list[--found.count]);
     return image;
+}
+
+struct img *open_image(const char *path, const struct img_open_options *options) {
+    return open_image_as(path, image_opts, options);
+}
+
+bool image_opts_given(void) {
+    return image_opts;
+}
+
+char *image_name(const char *path, bool as_options, struct img *image) {
+    char *wrong = NULL, *name;
+    if (!as_options && !nodes_is_name(path))
+        return text_copy(path_of(path));
+    struct nodes *n = nodes_parse(path, as_options, NULL, NULL, &wrong);
+    name = n ? nodes_name(n, img_format(image)) : text_copy(path);
+    nodes_free(n);
+    free(wrong);
+    return name;
+}
+
+bool can_be_created(const char *path) {
+    if (!nodes_is_name(path))
+        return true;
+    if (strncmp(path, "json:", 5) == 0)
+        report("Unknown protocol 'json'");
+    else
+        report("Protocol driver 'null-co' does not support image creation");
+    return false;
 }

@@ -62,6 +62,8 @@ static const struct option long_opts[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"force-share", no_argument, NULL, 'U'},
     {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -358,9 +360,9 @@ static int run(int argc, char **argv) {
 const struct command bench_command = {
     .name = "bench",
     .summary = "time many equal requests to an image",
-    .usage =
-        "[-c COUNT] [-d DEPTH] [-f FORMAT] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE]\n"
-        "           [--flush-interval=N [--no-drain]]] [-i AIO] [-n] [-t CACHE] [-q] [-U] [--output=human|json] FILE",
+    .usage = "[-c COUNT] [-d DEPTH] [-f FORMAT] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE]\n"
+             "           [--flush-interval=N [--no-drain]]] [-i AIO] [-n] [-t CACHE] [-q] [-U] [--image-opts] "
+             "[--object=SECRET] [--output=human|json] FILE",
     .options = "  -c, --count=COUNT       requests [75000]\n"
                "  -d, --depth=DEPTH       requests at once, up to 4096 [64]\n"
                "  -f, --format=FORMAT     the image's format, probed if not given\n"
@@ -376,7 +378,7 @@ const struct command bench_command = {
                "  -t, --cache=CACHE       cache mode [writeback]\n"
                "  -q, --quiet             accepted\n"
                "  -U, --force-share       read although another program writes to the image\n"
-               "      --output=human|json how to print the result\n",
+               "      --output=human|json how to print the result\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "c:d:f:i:no:qs:S:t:wU",
     .long_opts = long_opts,
     .run = run,

@@ -51,6 +51,7 @@ static const struct option long_opts[] = {
     {"format", required_argument, NULL, 'f'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -201,7 +202,7 @@ static bool open_images(struct bitmap *b) {
     struct img_open_options source_options = {.flags = IMG_OPEN_INFO, .format = b->source_format};
     b->image = open_image(b->file, &options);
     if (b->image && b->source_file)
-        b->source = open_image(b->source_file, &source_options);
+        b->source = open_image_as(b->source_file, false, &source_options);
     return b->image && (b->source || !b->source_file);
 }
 
@@ -245,7 +246,7 @@ const struct command bitmap_command = {
                "                          with --add: bytes of the disk for each bit, 512 to 2G\n"
                "                          [a cluster, but 4k to 64k]\n"
                "  -f, --format=FORMAT     the image's format, probed if not given\n"
-               "      --output=human|json how to print the list, or the image afterwards\n" HELP_KEYS,
+               "      --output=human|json how to print the list, or the image afterwards\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "b:F:f:g:",
     .long_opts = long_opts,
     .run = run,

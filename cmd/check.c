@@ -46,6 +46,7 @@ static const struct option long_opts[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"progress", optional_argument, NULL, OPT_PROGRESS},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -267,7 +268,8 @@ static int run(int argc, char **argv) {
 const struct command check_command = {
     .name = "check",
     .summary = "look for errors in an image and repair them",
-    .usage = "[-f FORMAT] [--output=human|json] [-r leaks|all] [-T CACHE] [-p] [-q] [-U] [--object=SECRET] [--key=ID] "
+    .usage = "[-f FORMAT] [--output=human|json] [-r leaks|all] [-T CACHE] [-p] [-q] [-U] [--image-opts] "
+             "[--object=SECRET] [--key=ID] "
              "[--key-file=PATH] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
@@ -276,7 +278,7 @@ const struct command check_command = {
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but findings and errors\n"
-               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
+               "  -U, --force-share       read although another program writes to it\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:r:T:Uqp",
     .long_opts = long_opts,
     .run = run,

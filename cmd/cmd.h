@@ -56,6 +56,8 @@ enum {
     OPT_B_SNAPSHOT,
     OPT_BITMAPS,
     OPT_SKIP_BROKEN_BITMAPS,
+    OPT_IMAGE_OPTS,
+    OPT_TARGET_IMAGE_OPTS,
 };
 
 /* The options of every command that opens images, and their lines of help. */
@@ -69,6 +71,11 @@ enum {
     "      --key=ID            the secret that opens the encrypted images\n"                                           \
     "      --key-file=PATH     the same from a file, - for the standard input\n"
 
+/* The same for commands whose arguments are images that exist. */
+#define OPTION_IMAGE_OPTS                                                                                              \
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS }
+#define HELP_IMAGE_OPTS "      --image-opts        images are named as driver=FORMAT,file.filename=FILE,...\n"
+
 enum output { OUTPUT_HUMAN, OUTPUT_JSON };
 
 /* What the same options mean to most commands. */
@@ -80,8 +87,8 @@ struct common_options {
     const char *snapshot; /* to be shown in place of the active state; NULL: none */
 };
 
-/* Takes an option that most commands have (T U q p --progress --output --object --key --key-file --snapshot); others it
- * leaves alone. False after reporting what is wrong with its argument. */
+/* Takes an option that most commands have (T U q p --progress --output --object --key --key-file --snapshot
+ * --image-opts); others it leaves alone. False after reporting what is wrong with its argument. */
 bool common_option(int opt, struct common_options *common);
 
 /* Reads a cache mode's name; false when there is none of that name. */
@@ -95,5 +102,13 @@ void warn_probed_raw(const char *path, struct img *image);
 
 /* Opens an image; on failure says why, as "Could not open 'PATH': ...", and returns NULL. */
 struct img *open_image(const char *path, const struct img_open_options *options);
+/* The same, with the word whether the argument is a list of options (--image-opts) or a name. */
+struct img *open_image_as(const char *path, bool image_opts, const struct img_open_options *options);
+/* Was --image-opts given? */
+bool image_opts_given(void);
+/* What an argument is called once its image is open, as qemu-img shows it. The caller frees. */
+char *image_name(const char *path, bool image_opts, struct img *image);
+/* Says why no new image can be made under a name that is none of a file; true when it is one. */
+bool can_be_created(const char *path);
 
 #endif

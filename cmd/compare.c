@@ -51,6 +51,7 @@ static const struct option long_opts[] = {
     {"force-share", no_argument, NULL, 'U'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -273,6 +274,7 @@ const struct command compare_command = {
     .name = "compare",
     .summary = "tell whether two images show the same disk",
     .usage = "[-f FORMAT] [-F FORMAT] [-s] [-T CACHE] [--snapshot=SNAPSHOT] [--b-snapshot=SNAPSHOT] [-p] [-q] [-U] "
+             "[--image-opts] "
              "[--output=human|json]\n           "
              "[--object=SECRET] [--key=ID] [--key-file=PATH] FILE1 FILE2",
     .options = "  -f, --a-format=FORMAT   the first image's format, probed if not given\n"
@@ -288,7 +290,7 @@ const struct command compare_command = {
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"
                "  -U, --force-share       read although another program writes to them\n"
-               "      --output=human|json how to print\n" HELP_KEYS,
+               "      --output=human|json how to print\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:F:T:sqUp",
     .long_opts = long_opts,
     .run = run,

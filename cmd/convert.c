@@ -159,6 +159,8 @@ static bool create_files(struct convert *c) {
 static bool create_target(struct convert *c) {
     struct img_error err = {0};
 
+    if (!can_be_created(c->args.target))
+        return false;
     if (sources_include(&c->sources, path_of(c->args.target)))
         return refuse_source(c, "target");
     if (target_begin(&c->file, c->args.target, &err) < 0 ||
@@ -167,6 +169,12 @@ static bool create_target(struct convert *c) {
     if (c->create.backing_file)
         c->backing_path = path_beside(c->file.path, c->create.backing_file);
     return (!c->create.data_file || begin_data_file(c)) && create_files(c);
+}
+
+/* By the file that was opened, whatever its name was. */
+static bool is_source(const struct convert *c) {
+    struct img_info info;
+    return img_info(c->target, &info, NULL) == 0 && sources_include(&c->sources, info.path);
 }
 
 static bool open_target(struct convert *c) {
@@ -186,11 +194,15 @@ static bool open_target(struct convert *c) {
         return true;
     }
     catch_signals();
-    if (sources_include(&c->sources, path_of(a->target)))
+    if (!a->target_image_opts && sources_include(&c->sources, path_of(a->target)))
         return refuse_source(c, "target");
-    c->target = open_image(a->target, &options);
+    if (a->target_image_opts && !a->target_format_given)
+        options.format = NULL;
+    c->target = open_image_as(a->target, a->target_image_opts, &options);
     if (!c->target)
         return false;
+    if (is_source(c))
+        return refuse_source(c, "target");
     if (sources_include_data_of(&c->sources, c->target))
         return refuse_source(c, "target's data file");
     if (img_size(c->target) < c->sources.size) {
@@ -385,7 +397,8 @@ const struct command convert_command = {
         "           [-B BACKING -F FORMAT] [-l SNAPSHOT] [-S SIZE] [-m N] [-n [--target-is-zero]] [-t CACHE] [-T "
         "CACHE] [-r RATE]\n"
         "           [--salvage] [--bitmaps [--skip-broken-bitmaps]] [-C] [-p] [-q] [-U] [-W] [--output=human|json]\n"
-        "           [--object=SECRET] [--key=ID] [--key-file=PATH] SOURCE... TARGET",
+        "           [--image-opts] [--target-image-opts] [--object=SECRET] [--key=ID] [--key-file=PATH] SOURCE... "
+        "TARGET",
     .options = "  -f, --source-format=FORMAT\n"
                "                          the sources' format, probed if not given\n"
                "  -O, --target-format=FORMAT\n"
@@ -421,7 +434,8 @@ const struct command convert_command = {
                "  -W, --oob-writes        accepted; the target's bytes never depend on the order of writes\n"
                "  -C, --copy-range-offloading\n"
                "                          let the host copy data (copy_file_range); zeroes in it are kept\n"
-               "      --output=human|json how to print the result\n" HELP_KEYS,
+               "      --output=human|json how to print the result\n"
+               "      --target-image-opts with -n: the target is named so, too\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = CONVERT_SHORT_OPTIONS,
     .long_opts = convert_long_options,
     .run = run,

@@ -22,7 +22,8 @@ struct convert_args {
     unsigned threads; /* 0: one per core */
     struct throttle throttle;
     int level; /* of compression; 0: the default */
-    bool compress, no_create, target_is_zero, out_of_order, offload, salvage;
+    bool compress, no_create, target_is_zero, out_of_order, offload, salvage, target_image_opts;
+    bool target_format_given;
     bool bitmaps, skip_broken_bitmaps;
 };
 

@@ -33,6 +33,7 @@ const struct option convert_long_options[] = {
     {"parallel", required_argument, NULL, 'm'},
     {"oob-writes", no_argument, NULL, 'W'},
     {"copy-range-offloading", no_argument, NULL, 'C'},
+    {"target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS},
     {"salvage", no_argument, NULL, OPT_SALVAGE},
     {"bitmaps", no_argument, NULL, OPT_BITMAPS},
     {"skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN_BITMAPS},
@@ -41,6 +42,7 @@ const struct option convert_long_options[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -95,6 +97,7 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
         return true;
     case 'O':
         a->target_format = text;
+        a->target_format_given = true;
         return true;
     case 'b':
     case 'B':
@@ -137,6 +140,9 @@ static void set_flag(struct convert_args *a, int opt) {
     case 'W':
         a->out_of_order = true;
         break;
+    case OPT_TARGET_IMAGE_OPTS:
+        a->target_image_opts = true;
+        break;
     case OPT_SALVAGE:
         a->salvage = true;
         break;
@@ -164,6 +170,8 @@ static const char *contradiction(const struct convert_args *a) {
         return "Cannot use copy offloading in salvaging mode";
     if (a->level && !a->compress)
         return "--compression-level requires use of -c flag";
+    if (a->target_image_opts && !a->no_create)
+        return "--target-image-opts requires use of -n flag";
     if (a->no_create && a->options)
         return "-o has no effect when skipping image creation";
     if (a->target_is_zero && !a->no_create)

@@ -34,9 +34,14 @@ struct dd {
 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},        {"target-format", required_argument, NULL, 'O'},
-    {"force-share", no_argument, NULL, 'U'},         {"progress", optional_argument, NULL, OPT_PROGRESS},
-    {"output", required_argument, NULL, OPT_OUTPUT}, OPTIONS_END,
+    {"format", required_argument, NULL, 'f'},
+    {"target-format", required_argument, NULL, 'O'},
+    {"force-share", no_argument, NULL, 'U'},
+    {"progress", optional_argument, NULL, OPT_PROGRESS},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
+    OPTIONS_END,
 };
 
 /* ---- operands --------------------------------------------------------------------------------- */
@@ -124,6 +129,8 @@ static bool create_target(struct dd *d) {
         report("Unknown file format");
         return false;
     }
+    if (!can_be_created(d->output))
+        return false;
     if (sources_include(&d->sources, path_of(d->output))) {
         report("%s: error while creating output image: it is the input or belongs to its chain", d->output);
         return false;
@@ -197,7 +204,8 @@ static int run(int argc, char **argv) {
 const struct command dd_command = {
     .name = "dd",
     .summary = "copy a part of an image into a new one, as dd does",
-    .usage = "[-f FORMAT] [-O FORMAT] [-U] [-p] [--output=human|json] [bs=SIZE] [count=N] [skip=N] if=FILE of=FILE",
+    .usage = "[-f FORMAT] [-O FORMAT] [-U] [--image-opts] [--object=SECRET] [-p] [--output=human|json] [bs=SIZE] "
+             "[count=N] [skip=N] if=FILE of=FILE",
     .options = "  if=FILE                 the image to read\n"
                "  of=FILE                 the image to make\n"
                "  bs=SIZE                 what count and skip are multiples of [512]\n"
@@ -209,7 +217,7 @@ const struct command dd_command = {
                "  -U, --force-share       read although another program writes to the input\n"
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
-               "      --output=human|json how to print the result\n",
+               "      --output=human|json how to print the result\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:O:Up",
     .long_opts = long_opts,
     .run = run,

@@ -276,7 +276,7 @@ int describe_result(const char *name, const char *format) {
     struct img_open_options options = {.flags = IMG_OPEN_INFO, .format = format};
     struct img_info info;
     struct img_error err = {0};
-    struct img *image = open_image(name, &options);
+    struct img *image = open_image_as(name, false, &options);
     int status = EXIT_FAILURE;
 
     if (!image)

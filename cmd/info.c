@@ -41,6 +41,7 @@ static const struct option long_opts[] = {
     {"cache", required_argument, NULL, 't'},
     {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -54,7 +55,8 @@ static bool show_layer(const struct info_options *o, const struct sink *sink, bo
     };
     struct img_error err = {0};
     struct img_info info;
-    struct img *image = open_image(*path, &options);
+    bool image_opts = first && image_opts_given();
+    struct img *image = open_image_as(*path, image_opts, &options);
 
     if (!image)
         return false;
@@ -63,13 +65,15 @@ static bool show_layer(const struct info_options *o, const struct sink *sink, bo
         img_close(image, NULL);
         return false;
     }
+    char *shown = image_name(*path, image_opts, image);
     if (sink->list) {
-        json_add(sink->list, describe_json(*path, &info));
+        json_add(sink->list, describe_json(shown, &info));
     } else {
         if (!first)
             fputc('\n', sink->text);
-        describe_print(sink->text, *path, &info);
+        describe_print(sink->text, shown, &info);
     }
+    free(shown);
     char *next = NULL, *next_format = NULL;
     if (o->chain && info.backing_file) {
         next = text_copy(info.full_backing_file ? info.full_backing_file : info.backing_file);
@@ -173,14 +177,14 @@ static int run(int argc, char **argv) {
 const struct command info_command = {
     .name = "info",
     .summary = "show what an image is",
-    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [--snapshot=SNAPSHOT] [-U] "
+    .usage = "[-f FORMAT] [--output=human|json] [--backing-chain] [-t CACHE] [--snapshot=SNAPSHOT] [-U] [--image-opts] "
              "[--object=SECRET] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "      --backing-chain     show every layer below as well\n"
                "  -t, --cache=CACHE       cache mode to read with [writeback]\n"
                "      --snapshot=SNAPSHOT show the size of this internal snapshot, by its id or name\n"
-               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
+               "  -U, --force-share       read although another program writes to it\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:t:U",
     .long_opts = long_opts,
     .run = run,

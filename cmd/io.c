@@ -19,8 +19,6 @@ struct io_args {
     const char *file; /* NULL: none */
 };
 
-enum { OPT_IMAGE_OPTS = 600 };
-
 static const struct option long_opts[] = {
     {"cmd", required_argument, NULL, 'c'},
     {"format", required_argument, NULL, 'f'},

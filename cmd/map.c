@@ -28,6 +28,7 @@ static const struct option long_opts[] = {
     {"cache", required_argument, NULL, 'T'},
     {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -171,6 +172,7 @@ const struct command map_command = {
     .name = "map",
     .summary = "show where an image's data is stored",
     .usage = "[-f FORMAT] [--output=human|json] [-s OFFSET] [-l LENGTH] [-T CACHE] [--snapshot=SNAPSHOT] [-U] "
+             "[--image-opts] "
              "[--object=SECRET] [--key=ID] "
              "[--key-file=PATH] FILE",
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
@@ -180,7 +182,7 @@ const struct command map_command = {
                "  -l, --max-length=LENGTH where to end, counted from there [the end]\n"
                "  -T, --cache=CACHE       cache mode to read with [writeback]\n"
                "      --snapshot=SNAPSHOT show this internal snapshot, by its id or name\n"
-               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
+               "  -U, --force-share       read although another program writes to it\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:s:l:T:U",
     .long_opts = long_opts,
     .run = run,

@@ -25,10 +25,16 @@ struct measure {
 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},        {"target-format", required_argument, NULL, 'O'},
-    {"options", required_argument, NULL, 'o'},       {"size", required_argument, NULL, 's'},
-    {"snapshot", required_argument, NULL, 'l'},      {"force-share", no_argument, NULL, 'U'},
-    {"output", required_argument, NULL, OPT_OUTPUT}, OPTIONS_END,
+    {"format", required_argument, NULL, 'f'},
+    {"target-format", required_argument, NULL, 'O'},
+    {"options", required_argument, NULL, 'o'},
+    {"size", required_argument, NULL, 's'},
+    {"snapshot", required_argument, NULL, 'l'},
+    {"force-share", no_argument, NULL, 'U'},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
+    OPTIONS_END,
 };
 
 static bool set_preallocation(const char *text, struct img_create_options *create) {
@@ -174,7 +180,7 @@ static bool parse(int argc, char **argv, struct measure *m) {
     m->file = optind < argc ? argv[optind] : NULL;
     if (argc - optind > 1)
         wrong = "At most one filename argument is allowed.";
-    else if (!m->file && (m->format || m->snapshot))
+    else if (!m->file && (m->format || m->snapshot || image_opts_given()))
         wrong = "--image-opts, -f, and -l require a filename argument.";
     else if (!m->file && m->size == UINT64_MAX)
         wrong = "Either --size N or one filename must be specified.";
@@ -196,7 +202,8 @@ const struct command measure_command = {
     .name = "measure",
     .summary = "tell how much room a new image takes",
     .usage = "[-O FORMAT] [-o OPTIONS] [--output=human|json] --size=SIZE\n"
-             "       or  [-O FORMAT] [-o OPTIONS] [--output=human|json] [-f FORMAT] [-l SNAPSHOT] [-U] FILE",
+             "       or  [-O FORMAT] [-o OPTIONS] [--output=human|json] [-f FORMAT] [-l SNAPSHOT] [-U] [--image-opts] "
+             "[--object=SECRET] FILE",
     .options = "  -O, --target-format=FORMAT\n"
                "                          the new image's format: raw or qcow2 [raw]\n"
                "  -o, --options=LIST      name=value,... of that format\n"
@@ -205,7 +212,7 @@ const struct command measure_command = {
                "  -l, --snapshot=SNAPSHOT it gets those of an internal snapshot: its id or name, or\n"
                "                          snapshot.id=ID,snapshot.name=NAME\n"
                "  -U, --force-share       read although another program writes to FILE\n"
-               "      --output=human|json how to print\n",
+               "      --output=human|json how to print\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:l:O:o:s:U",
     .long_opts = long_opts,
     .run = run,

@@ -26,9 +26,14 @@ struct resize {
 enum { OPT_PREALLOCATION = 512, OPT_SHRINK };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},        {"preallocation", required_argument, NULL, OPT_PREALLOCATION},
-    {"shrink", no_argument, NULL, OPT_SHRINK},       {"quiet", no_argument, NULL, 'q'},
-    {"output", required_argument, NULL, OPT_OUTPUT}, OPTIONS_END,
+    {"format", required_argument, NULL, 'f'},
+    {"preallocation", required_argument, NULL, OPT_PREALLOCATION},
+    {"shrink", no_argument, NULL, OPT_SHRINK},
+    {"quiet", no_argument, NULL, 'q'},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
+    OPTIONS_END,
 };
 
 /* ---- the command line ------------------------------------------------------------------------- */
@@ -177,7 +182,7 @@ const struct command resize_command = {
                "                          of what is new: off, metadata (qcow2), falloc or full [off]\n"
                "      --shrink            let the size fall: what lies behind the new end is lost\n"
                "  -q, --quiet             print nothing but errors\n"
-               "      --output=human|json how to print the result\n" HELP_KEYS,
+               "      --output=human|json how to print the result\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:q",
     .long_opts = long_opts,
     .run = run,

@@ -26,6 +26,7 @@ static const struct option long_opts[] = {
     {"force-share", no_argument, NULL, 'U'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -182,7 +183,7 @@ const struct command snapshot_command = {
                "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "      --output=human|json how to print\n"
                "  -q, --quiet             print nothing but errors\n"
-               "  -U, --force-share       read although another program writes to it\n" HELP_KEYS,
+               "  -U, --force-share       read although another program writes to it\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "la:c:d:f:qU",
     .long_opts = long_opts,
     .run = run,

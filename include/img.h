@@ -12,7 +12,8 @@
  * and may be called from any thread; img_close must be the last call on its image.
  *
  * Names inside an image (its backing file and data file) are followed only to local regular files
- * and block devices, never to anything with a protocol, and not at all with IMG_OPEN_NO_BACKING.
+ * and block devices, to anything with a protocol only with the caller's help (find_node), and not at all with
+ * IMG_OPEN_NO_BACKING.
  */
 #ifndef IMG_H
 #define IMG_H
@@ -66,6 +67,8 @@ enum img_cache {
     IMG_CACHE_UNSAFE = 4,       /* page cache; img_flush does nothing, metadata is written at close */
 };
 
+struct img_node;
+
 struct img_open_options {
     uint32_t flags; /* enum img_open_flags */
     enum img_cache cache;
@@ -79,6 +82,10 @@ struct img_open_options {
     /* asked for the key of each encrypted layer that has none yet (those below too), by the layer's path; it must stand
      * until the open returns. 0; -ENOKEY: there is none; others end the open. NULL: nobody to ask */
     int (*ask_key)(void *opaque, const char *path, struct img_key *key);
+    /* asked about a backing file's name that is no path ("json:{...}"): 0 with the image that it stands for in *node,
+     * which must stand until the open returns and may lie on a file, a device or nothing; or -errno. NULL: such names
+     * are not followed */
+    int (*find_node)(void *opaque, const char *name, const struct img_node **node, struct img_error *err);
     void *opaque;
     uint64_t key_iterations; /* LUKS: iterations of the key derivation that an image may ask for; 0: 200 million */
 };
@@ -103,6 +110,36 @@ IMG_API int img_open_fd(int fd, const struct img_open_options *options, struct i
  * longer. It may be written when the parent may; what fails in the parent fails here with its code. */
 IMG_API int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const struct img_open_options *options,
                            struct img **image, struct img_error *err) IMG_WARN_UNUSED;
+
+enum img_node_kind {
+    IMG_NODE_FORMAT, /* an image in some format, which lies on `file` */
+    IMG_NODE_FILE,   /* a regular file or block device of the host */
+    IMG_NODE_DEVICE, /* the same, but a regular file is refused (-EINVAL) */
+    IMG_NODE_NULL,   /* bytes that nobody keeps: what is written is lost, what is read is zero */
+};
+
+/* A part of an image that its user puts together. Names and nodes are the caller's and are needed during the call only;
+ * there may not be circles. */
+struct img_node {
+    enum img_node_kind kind;
+    const char *path; /* FILE, DEVICE */
+    uint64_t size;    /* NULL: bytes */
+    bool read_zeroes; /* NULL: img_map tells that it is zero */
+
+    /* FORMAT */
+    const struct img_node *file;    /* a FORMAT too: that image's contents are the file */
+    const char *format;             /* as in img_open_options */
+    uint64_t offset, length;        /* raw: the part of the file that it is; length 0: to the end */
+    bool own_backing;               /* `backing` counts, and not what the image names: */
+    const struct img_node *backing; /* a FORMAT; NULL: none. What the image names stays written in it */
+    struct img_key key;
+    uint64_t l2_cache, refcount_cache; /* 0: those of the options */
+};
+
+/* As img_open, with an image that is put together: `node` is a FORMAT. Where a node says something that the options say
+ * too, the node counts; a layer below takes nothing of format, snapshot, key and refcount_cache from the options. */
+IMG_API int img_open_node(const struct img_node *node, const struct img_open_options *options, struct img **image,
+                          struct img_error *err) IMG_WARN_UNUSED;
 
 /* Writes out what is pending as img_flush does, then frees the image whatever the result. Without
  * IMG_OPEN_WRITE nothing is written. NULL is allowed. */

@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "io.h"
+#include "node.h"
 #include "raw.h"
 
 #include <errno.h>
@@ -108,10 +109,10 @@ static int choose_driver(struct img *image, const char *format, struct img_error
     return r;
 }
 
-/* Opens one layer on `file`, which it owns from now on. *backing: its backing file's resolved path; NULL: none to open.
- */
-static int open_layer(struct storage *file, const struct img_open_options *options, struct img **out, char **format,
-                      struct img_error *err) {
+/* Opens one layer on `file`, which it owns from now on. *format: that of its backing file, if it tells. `node`: what
+ * its user says about it, NULL: nothing. */
+static int open_layer(struct storage *file, const struct img_open_options *options, const struct img_node *node,
+                      struct img **out, char **format, struct img_error *err) {
     struct img *image = calloc(1, sizeof *image);
     char *backing = NULL;
     *format = NULL;
@@ -128,12 +129,16 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     image->flags = options->flags;
     image->cache = options->cache;
     image->writable = options->flags & IMG_OPEN_WRITE;
+    image->assembled =
+        node && (node->offset || node->length ||
+                 (node->file && node->file->kind != IMG_NODE_FILE && node->file->kind != IMG_NODE_DEVICE));
     int r = image->path ? choose_driver(image, options->format, err) : img_fail(err, -ENOMEM, "no memory");
     if (r == 0) {
         struct img_driver_options o = {.snapshot = options->snapshot,
                                        .l2_cache = options->l2_cache,
                                        .refcount_cache = options->refcount_cache,
-                                       .raw_length = UINT64_MAX,
+                                       .raw_offset = node ? node->offset : 0,
+                                       .raw_length = node && node->length ? node->length : UINT64_MAX,
                                        .key = options->key,
                                        .ask_key = options->ask_key,
                                        .opaque = options->opaque,
@@ -150,6 +155,8 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     if (r == 0 && backing && name_beside(image->path, backing, &image->full_backing, NULL) < 0)
         image->full_backing = strdup(backing);
     free(backing);
+    if (node && node->own_backing)
+        image->has_backing = node->backing != NULL;
     if (r < 0) {
         free(*format);
         *format = NULL;
@@ -177,8 +184,24 @@ static int refuse_loop(struct img *top, struct storage *file, struct img_error *
     return 0;
 }
 
-static int open_below(struct img *top, struct img *layer, const char *format, unsigned depth,
-                      const struct img_open_options *options, struct img **out, char **next_format,
+/* The layer below by its node, or its path where that is NULL. */
+static int open_named(struct img *top, struct img *layer, const struct img_node *node, bool nested,
+                      const struct img_open_options *below, struct img **out, char **next_format,
+                      struct img_error *err) {
+    struct img_open_options options = node ? node_options(node, below) : *below;
+    struct storage *file;
+    int r = node ? node_storage(node->file, &options, nested, &file, err)
+                 : file_open(layer->full_backing, options.flags, options.cache, &file, err);
+    if (r == 0 && (r = refuse_loop(top, file, err)) < 0)
+        storage_close(file);
+    else if (r == 0)
+        r = open_layer(file, &options, node, out, next_format, err);
+    return r;
+}
+
+/* *node: what the user says about `layer`, and then about the one below. */
+static int open_below(struct img *top, struct img *layer, const struct img_node **node, const char *format,
+                      unsigned depth, const struct img_open_options *options, struct img **out, char **next_format,
                       struct img_error *err) {
     struct img_open_options below = {
         .flags = options->flags & (IMG_OPEN_FORCE_SHARE | IMG_OPEN_UNLOCKED),
@@ -186,31 +209,36 @@ static int open_below(struct img *top, struct img *layer, const char *format, un
         .format = format,
         .l2_cache = options->l2_cache,
         .ask_key = options->ask_key,
+        .find_node = options->find_node,
         .opaque = options->opaque,
         .key_iterations = options->key_iterations,
     };
-    struct storage *file;
+    bool given = *node && (*node)->own_backing;
+    *node = given ? (*node)->backing : NULL;
+    int r = 0;
     if (depth > IMG_MAX_DEPTH)
         return img_fail(err, -ELOOP, "the backing chain of '%s' has more than %d layers", top->path, IMG_MAX_DEPTH);
-    if (has_protocol(layer->full_backing))
+    if (given)
+        below.format = NULL;
+    else if (has_protocol(layer->full_backing) && options->find_node)
+        r = options->find_node(options->opaque, layer->full_backing, node, err);
+    else if (has_protocol(layer->full_backing))
         return img_fail(err, -ENOTSUP, "'%s' has the backing file '%s': only plain paths of local files are followed",
                         layer->path, layer->full_backing);
-    int r = file_open(layer->full_backing, below.flags, below.cache, &file, err);
-    if (r == 0 && (r = refuse_loop(top, file, err)) < 0)
-        storage_close(file);
-    else if (r == 0)
-        r = open_layer(file, &below, out, next_format, err);
+    if (r == 0)
+        r = open_named(top, layer, *node, given, &below, out, next_format, err);
     return r < 0 ? img_prefix(err, r, "Could not open backing file of '%s': ", layer->path) : 0;
 }
 
-static int open_chain(struct img *top, char *format, const struct img_open_options *options, struct img_error *err) {
+static int open_chain(struct img *top, const struct img_node *node, char *format,
+                      const struct img_open_options *options, struct img_error *err) {
     struct img *layer = top;
     int r = 0;
     if (options->flags & (IMG_OPEN_NO_BACKING | IMG_OPEN_INFO | IMG_OPEN_CHECK))
         layer = NULL;
     for (unsigned depth = 1; layer && layer->has_backing; depth++) {
         char *next = NULL;
-        r = open_below(top, layer, format, depth, options, &layer->backing, &next, err);
+        r = open_below(top, layer, &node, format, depth, options, &layer->backing, &next, err);
         if (r < 0)
             break;
         free(format);
@@ -221,21 +249,24 @@ static int open_chain(struct img *top, char *format, const struct img_open_optio
     return r;
 }
 
-int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,
-                       struct img_error *err) {
-    static const struct img_open_options defaults;
+static int open_all(struct storage *file, const struct img_node *node, const struct img_open_options *options,
+                    struct img **image, struct img_error *err) {
     char *format;
-    if (!options)
-        options = &defaults;
-    int r = open_layer(file, options, image, &format, err);
+    int r = open_layer(file, options, node, image, &format, err);
     if (r < 0)
         return r;
-    r = open_chain(*image, format, options, err);
+    r = open_chain(*image, node, format, options, err);
     if (r < 0) {
         free_chain(*image);
         *image = NULL;
     }
     return r;
+}
+
+int image_open_storage(struct storage *file, const struct img_open_options *options, struct img **image,
+                       struct img_error *err) {
+    static const struct img_open_options defaults;
+    return open_all(file, NULL, options ? options : &defaults, image, err);
 }
 
 static int check_options(const struct img_open_options *o, struct img_error *err) {
@@ -289,6 +320,20 @@ int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const s
     return r < 0 ? r : image_open_storage(file, o, image, err);
 }
 
+int img_open_node(const struct img_node *node, const struct img_open_options *options, struct img **image,
+                  struct img_error *err) {
+    static const struct img_open_options defaults;
+    struct storage *file;
+    *image = NULL;
+    if (node->kind != IMG_NODE_FORMAT || !node->file)
+        return img_fail(err, -EINVAL, "an image and what it lies on are needed");
+    struct img_open_options o = node_options(node, options ? options : &defaults);
+    int r = check_options(&o, err);
+    if (r == 0)
+        r = node_storage(node->file, &o, true, &file, err);
+    return r < 0 ? r : open_all(file, node, &o, image, err);
+}
+
 int img_close(struct img *image, struct img_error *err) {
     int r = 0;
     if (!image)
@@ -309,9 +354,11 @@ static int reopen_layer(const struct img *old, uint32_t flags, const struct img_
     options.format = old->driver->name;
     struct storage *file;
     char *format;
+    if (old->assembled)
+        return img_fail(err, -ENOTSUP, "'%s' is not an image by itself here, so it cannot be opened anew", old->path);
     int r = file_open(old->path, flags, old->cache, &file, err);
     if (r == 0)
-        r = open_layer(file, &options, fresh, &format, err);
+        r = open_layer(file, &options, NULL, fresh, &format, err);
     if (r < 0)
         return r;
     free(format);

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "error.h"
 #include "image.h"
@@ -23,6 +24,7 @@ struct range {
     struct storage base;
     struct img *parent;
     uint64_t offset, length;
+    bool adopted; /* `parent` is closed with it */
 };
 
 static struct range *range_of(struct storage *s) {
@@ -132,11 +134,13 @@ static uint64_t range_size(struct storage *s) {
 
 /* The parent's space cannot be told apart by ranges without walking all of them. */
 static uint64_t range_allocated(struct storage *s) {
-    (void)s;
-    return 0;
+    const struct range *r = range_of(s);
+    return r->adopted ? r->parent->file->ops->allocated(r->parent->file) : 0;
 }
 
 static void range_close(struct storage *s) {
+    if (range_of(s)->adopted)
+        img_close(range_of(s)->parent, NULL);
     free(s->name);
     free(s);
 }
@@ -175,5 +179,22 @@ int range_open(struct img *parent, uint64_t offset, uint64_t length, struct stor
     r->offset = offset;
     r->length = length;
     *out = &r->base;
+    return 0;
+}
+
+int range_adopt(struct img *parent, struct storage **out, struct img_error *err) {
+    int r = range_open(parent, 0, img_size(parent), out, err);
+    char *name = r == 0 ? strdup(parent->path) : NULL;
+    if (r == 0 && name == NULL) {
+        storage_close(*out);
+        r = img_fail_errno(err, -ENOMEM, "Could not open '%s'", parent->path);
+    }
+    if (r < 0) {
+        img_close(parent, NULL);
+        return r;
+    }
+    free((*out)->name);
+    (*out)->name = name;
+    range_of(*out)->adopted = true;
     return 0;
 }

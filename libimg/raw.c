@@ -113,15 +113,18 @@ static int measure(const struct img *image, const struct img_driver_options *opt
     raw->base = options->raw_offset;
     raw->part = options->raw_offset != 0 || options->raw_length != UINT64_MAX;
     if (raw->base > length)
-        return img_fail(err, -EINVAL, "Offset %" PRIu64 " is behind the end of '%s', which has %" PRIu64 " bytes",
-                        raw->base, image->path, length);
+        return img_fail(err, -EINVAL,
+                        "Offset (%" PRIu64 ") cannot be greater than size of the containing file (%" PRIu64 ")",
+                        raw->base, length);
     *size = length - raw->base;
     if (options->raw_length != UINT64_MAX) {
         if (__builtin_add_overflow(raw->base, options->raw_length, &end) || end > length)
             return img_fail(err, -EINVAL,
-                            "Length %" PRIu64 " at offset %" PRIu64
-                            " reaches behind the end of '%s', which has %" PRIu64 " bytes",
-                            options->raw_length, raw->base, image->path, length);
+                            "The sum of offset (%" PRIu64 ") and size (%" PRIu64
+                            ") has to be smaller or equal to the  actual size of the containing file (%" PRIu64 ")",
+                            raw->base, options->raw_length, length);
+        if (options->raw_length % SECTOR)
+            return img_fail(err, -EINVAL, "Specified size is not multiple of %u", SECTOR);
         *size = options->raw_length;
     }
     return raw->part || image->file->fixed_size ? 0 : round_to_sector(image, size, err);

@@ -131,6 +131,8 @@ int file_sync_directory(const char *path, struct img_error *err);
 
 /* A byte range of an open image as a storage (range.c). */
 int range_open(struct img *parent, uint64_t offset, uint64_t length, struct storage **out, struct img_error *err);
+/* All of an image as a storage that closes the image with itself; owns it even when this fails. */
+int range_adopt(struct img *parent, struct storage **out, struct img_error *err);
 
 void storage_close(struct storage *s);
 

@@ -5,26 +5,27 @@
 
 _img_commands='amend bench bitmap check commit compare convert create dd help info io map measure rebase resize snapshot'
 _img_keys='--object --key --key-file'
+_img_names="$_img_keys --image-opts"
 
 # The options of a command.
 _img_options() {
     case $1 in
     bench)
         echo --count --depth --format --buffer-size --step-size --offset --write --pattern --flush-interval --no-drain --aio \
-            --native --cache --quiet --force-share --output --help
+            --native --cache --quiet --force-share --output "$_img_names" --help
         ;;
     bitmap)
         echo --add --remove --clear --enable --disable --merge --list --source-file --source-format --granularity \
-            --format --output "$_img_keys" --help
+            --format --output "$_img_names" --help
         ;;
-    check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_keys" --help ;;
-    compare) echo --a-format --b-format --strict --cache --snapshot --a-snapshot --b-snapshot --progress --quiet --force-share --output "$_img_keys" --help ;;
+    check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_names" --help ;;
+    compare) echo --a-format --b-format --strict --cache --snapshot --a-snapshot --b-snapshot --progress --quiet --force-share --output "$_img_names" --help ;;
     convert)
         echo --source-format --target-format --target-format-options --compress --compression-level --backing \
             --backing-format --snapshot --sparse-size --parallel --no-create --target-is-zero --target-cache --source-cache \
             --rate-limit --salvage --progress --quiet --bitmaps --skip-broken-bitmaps \
-            --force-share --oob-writes --copy-range-offloading --output "$_img_keys" \
-            --help
+            --force-share --oob-writes --copy-range-offloading --output "$_img_names" \
+            --target-image-opts --help
         ;;
     amend) echo --format --cache --options --force --progress --quiet --output "$_img_keys" --help ;;
     commit) echo --format --cache --base --drop --rate-limit --progress --quiet --output "$_img_keys" --help ;;
@@ -37,12 +38,12 @@ _img_options() {
         echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
             --help
         ;;
-    info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_keys" --help ;;
-    dd) echo --format --target-format --force-share --progress --output --help ;;
-    map) echo --format --output --start-offset --max-length --cache --snapshot --force-share "$_img_keys" --help ;;
-    resize) echo --format --preallocation --shrink --quiet --output "$_img_keys" --help ;;
-    snapshot) echo --list --create --apply --delete --format --output --quiet --force-share "$_img_keys" --help ;;
-    measure) echo --target-format --options --size --format --snapshot --force-share --output --help ;;
+    info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_names" --help ;;
+    dd) echo --format --target-format --force-share --progress --output "$_img_names" --help ;;
+    map) echo --format --output --start-offset --max-length --cache --snapshot --force-share "$_img_names" --help ;;
+    resize) echo --format --preallocation --shrink --quiet --output "$_img_names" --help ;;
+    snapshot) echo --list --create --apply --delete --format --output --quiet --force-share "$_img_names" --help ;;
+    measure) echo --target-format --options --size --format --snapshot --force-share --output "$_img_names" --help ;;
     esac
 }
 
