@@ -119,8 +119,6 @@ static int change(const struct snapshot_args *a) {
     struct img *image = snapshot_open(a, IMG_OPEN_WRITE);
     if (!image)
         return EXIT_FAILURE;
-    if (!a->format)
-        warn_probed_raw(a->file, image);
     int r = a->action == 'c' ? create(a, image) : a->action == 'a' ? apply(a, image) : delete_by_name(a, image);
     if (r == 0)
         print_result(a, image);

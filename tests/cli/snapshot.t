@@ -67,6 +67,12 @@ LIST
 check "with -U it is listed although in use" img snapshot -l -U q.qcow2
 release
 qemu-img create -q -f raw r.raw 1M
+same_as_qemu <<'LIST'
+snapshot -l r.raw
+snapshot -c x r.raw
+snapshot -a x r.raw
+snapshot -d x r.raw
+LIST
 run img snapshot -f raw -a x r.raw
 is "$err" "img: Could not apply snapshot 'x': Block driver does not support snapshots" "raw has none"
 run img snapshot -f raw -c x r.raw
