@@ -82,6 +82,27 @@ static void read_all(struct img *image) {
     }
 }
 
+static int see(void *opaque, uint64_t start, uint64_t length) {
+    uint64_t *calls = opaque;
+    (void)start;
+    return !length || ++*calls > MAP_CALLS;
+}
+
+/* What they descend from, and where they differ from each other and from the active state. */
+static void relate(struct img *image, const char *a, const char *b) {
+    struct img_parent parent;
+    struct img_error err = {0};
+    uint64_t calls = 0;
+    int rc = img_snapshot_parent(image, a, &parent, &err);
+    if (rc && !err.text[0])
+        fuzz_fail("img_snapshot_parent gives %d and says nothing", rc);
+    if (rc == 0 && parent.kind == IMG_PARENT_SNAPSHOT && (!parent.id || !parent.name))
+        fuzz_fail("a parent without a name");
+    rc = img_snapshot_diff(image, a, b, see, &calls, &err);
+    if (rc && !err.text[0])
+        fuzz_fail("img_snapshot_diff gives %d and says nothing", rc);
+}
+
 static void snapshots(struct mem *mem, struct img *image) {
     struct img_info info;
     char names[4][64];
@@ -89,7 +110,9 @@ static void snapshots(struct mem *mem, struct img *image) {
     if (img_info(image, &info, NULL) == 0)
         for (; count < info.nsnapshots && count < 4; count++)
             snprintf(names[count], sizeof(names[count]), "%s", info.snapshots[count].id);
+    relate(image, NULL, NULL);
     for (size_t i = 0; i < count; i++) {
+        relate(image, names[i], i ? names[i - 1] : NULL);
         struct img *snapshot = fuzz_open(mem, 0, "qcow2", names[i]);
         if (snapshot) {
             map(snapshot);

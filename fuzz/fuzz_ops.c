@@ -17,6 +17,7 @@
 
 #define WINDOW (512u << 10) /* guest bytes that operations touch and that the byte array holds */
 #define OPS_MOST 64
+#define STATES 4
 
 struct state {
     struct mem *mem;
@@ -26,6 +27,9 @@ struct state {
     bool full;             /* an operation failed for want of space: it may be done in part */
     uint8_t *model;
     uint8_t *unknown; /* per byte: a discard or a failed write may have changed it */
+    struct {
+        uint8_t *model, *unknown; /* NULL: there is no such snapshot */
+    } states[STATES];
 };
 
 static void forget(struct state *s, uint64_t offset, uint64_t length) {
@@ -48,8 +52,10 @@ static bool went_well(struct state *s, const char *what, int rc, const struct im
         fuzz_fail("%s gives %d and says %d '%s'", what, rc, err->code, err->text);
     if (getenv("FUZZ_VERBOSE"))
         fprintf(stderr, "%s: %s\n", what, err->text);
-    if (rc == -ENOSPC || rc == -EFBIG || rc == -ENOTSUP || rc == -EOVERFLOW)
+    if (rc == -ENOSPC || rc == -EFBIG || rc == -EBUSY || rc == -ENOTSUP || rc == -EOVERFLOW)
         s->full = true;
+    else if (rc == -ENOENT && s->full) /* a deletion that failed had gone half way */
+        return false;
     else if (s->sound)
         fuzz_fail("%s of a sound image: %s", what, err->text);
     return false;
@@ -115,6 +121,54 @@ static void write_compressed(struct state *s, uint64_t offset, uint8_t seed) {
         write_bytes(s, offset, cluster, seed, true);
 }
 
+static void drop_state(struct state *s, unsigned k) {
+    free(s->states[k].model);
+    free(s->states[k].unknown);
+    s->states[k].model = s->states[k].unknown = NULL;
+}
+
+static void keep_state(struct state *s, unsigned k) {
+    s->states[k].model = malloc(WINDOW + 1);
+    s->states[k].unknown = malloc(WINDOW + 1);
+    if (!s->states[k].model || !s->states[k].unknown)
+        abort();
+    memcpy(s->states[k].model, s->model, WINDOW + 1);
+    memcpy(s->states[k].unknown, s->unknown, WINDOW + 1);
+}
+
+static int see(void *opaque, uint64_t start, uint64_t length) {
+    uint64_t *end = opaque;
+    if (!length || start < *end || start + length < start)
+        fuzz_fail("a difference of %llu bytes at %llu", (unsigned long long)length, (unsigned long long)start);
+    *end = start + length;
+    return 0;
+}
+
+/* A snapshot of ours is made, gone back to, deleted, or compared with the active state. A failure may have done it. */
+static void change_snapshots(struct state *s, uint8_t seed) {
+    struct img_error err = {0};
+    struct img_parent parent;
+    unsigned k = seed >> 2 & 3;
+    uint64_t end = 0;
+    char name[] = {'f', (char)('0' + k), 'z', 0};
+    bool there = s->states[k].model;
+    if (!there) {
+        if (went_well(s, "a snapshot", img_snapshot_create(s->image, name, NULL, &err), &err))
+            keep_state(s, k);
+    } else if (seed % 4 == 0) {
+        if (went_well(s, "a deletion", img_snapshot_delete(s->image, name, &err), &err))
+            drop_state(s, k);
+    } else if (seed % 4 == 1) {
+        went_well(s, "a comparison", img_snapshot_diff(s->image, name, NULL, see, &end, &err), &err);
+        went_well(s, "descent", img_snapshot_parent(s->image, seed & 16 ? name : NULL, &parent, &err), &err);
+    } else if (went_well(s, "going back", img_snapshot_apply(s->image, name, &err), &err)) {
+        memcpy(s->model, s->states[k].model, WINDOW + 1);
+        memcpy(s->unknown, s->states[k].unknown, WINDOW + 1);
+    } else {
+        forget(s, s->base, s->window);
+    }
+}
+
 static void operate(struct state *s, struct input *in) {
     struct img_error err = {0};
     uint8_t what = (uint8_t)input_number(in, 1), seed = (uint8_t)input_number(in, 1);
@@ -123,7 +177,7 @@ static void operate(struct state *s, struct input *in) {
     if (length > s->window - at)
         length = s->window - at;
     uint64_t offset = s->base + at;
-    switch (what % 12) {
+    switch (what % 14) {
     case 0:
     case 1:
         compare(s, offset, length);
@@ -152,6 +206,10 @@ static void operate(struct state *s, struct input *in) {
         return;
     case 10:
         reopen(s);
+        return;
+    case 11:
+    case 12:
+        change_snapshots(s, seed);
         return;
     default:
         resize(s, length, seed & 1);
@@ -238,6 +296,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     free(s.model);
     free(s.unknown);
+    for (unsigned k = 0; k < STATES; k++)
+        drop_state(&s, k);
     return 0;
 }
 

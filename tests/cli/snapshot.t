@@ -70,7 +70,6 @@ qemu-img create -q -f raw r.raw 1M
 same_as_qemu <<'LIST'
 snapshot -l r.raw
 snapshot -c x r.raw
-snapshot -a x r.raw
 snapshot -d x r.raw
 LIST
 run img snapshot -f raw -a x r.raw

@@ -115,6 +115,7 @@ void finish(struct run *run) {
     compare_raw_data_file(run);
     for (unsigned i = 0; i < run->config.nsnapshots; i++)
         compare_snapshot(run, i);
+    compare_own_states(run);
     read_only_pass(run);
     if (lower_layers_hash(run) != run->started)
         model_fail("a file below the top image changed");

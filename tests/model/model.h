@@ -117,6 +117,14 @@ void fill_sector(uint8_t *bytes, uint64_t id, uint64_t sector);
 
 /* ---- a running seed ---------------------------------------------------------------------------- */
 
+/* A snapshot that the run made. */
+enum { OWN_STATES = 3 };
+struct own_state {
+    uint8_t *bytes; /* NULL: there is none */
+    uint64_t size;
+    unsigned number;
+};
+
 struct run {
     struct config config;
     struct rng rng;
@@ -124,6 +132,8 @@ struct run {
     struct img *image;
     uint64_t started; /* hash of the files below the top one */
     uint64_t snapshot_size[MAX_SNAPSHOTS];
+    struct own_state own[OWN_STATES];
+    unsigned own_made;
     uint64_t operations; /* for messages and pattern ids */
 };
 
@@ -212,5 +222,14 @@ void flow_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t off
 void finish(struct run *run);
 /* Our own check of the open image; leaks count unless `live`. */
 void own_check(struct run *run, bool live);
+
+/* states.c */
+bool states_possible(const struct config *c);
+/* One snapshot is made, gone back to, deleted or compared; no request is under way elsewhere. */
+void op_states(struct run *run);
+/* One is made and deleted while others write. */
+void states_beside(struct run *run, unsigned number);
+/* The image is closed: they hold what they held. */
+void compare_own_states(struct run *run);
 
 #endif

@@ -341,7 +341,7 @@ static void op_resize(struct run *run) {
     if (shrink && size < run->shadow.size && img_resize(run->image, size, how, 0, NULL) == 0)
         model_fail("img_resize shrinks without IMG_RESIZE_SHRINK");
     int rc = img_resize(run->image, size, how, IMG_RESIZE_SHRINK, &err);
-    if (rc == -ENOTSUP && c->nsnapshots && c->layer[0].version == 2)
+    if (rc == -ENOTSUP && (c->nsnapshots || run->own_made) && c->layer[0].version == 2)
         return;
     if (rc)
         model_fail("img_resize from %llu to %llu: %s", (unsigned long long)run->shadow.size, (unsigned long long)size,
@@ -404,9 +404,11 @@ static void one_operation(struct run *run) {
         op_map(run, rng, 0, run->shadow.size, true);
     } else if (dice < 975) {
         op_reopen(run);
-    } else if (dice < 990) {
+    } else if (dice < 984) {
         op_resize(run);
-    } else if (dice < 995) {
+    } else if (dice < 992) {
+        op_states(run);
+    } else if (dice < 996) {
         op_out_of_range(run);
     } else if (!run->config.layer[0].raw) {
         own_check(run, true);

@@ -32,13 +32,16 @@ static void whole_image_operation(struct apart *t) {
     struct run *run = t->run;
     uint64_t most = run->config.max_size;
     flow_collect(run); /* the image as a whole waits for them */
-    switch (rng_below(&t->rng, 3)) {
+    switch (rng_below(&t->rng, 4)) {
     case 0:
         if (img_drain(run->image, &err))
             model_fail("img_drain: %s", err.text);
         img_resume(run->image);
         break;
     case 1:
+        states_beside(run, t->ops);
+        break;
+    case 2:
         if (!run->config.layer[0].raw)
             own_check(run, true);
         break;
