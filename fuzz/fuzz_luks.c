@@ -36,14 +36,16 @@ static struct img *open_volume(struct mem *mem, uint32_t flags, const struct img
     return rc ? NULL : image;
 }
 
-static void describe(struct mem *mem) {
+/* False: it is no volume, or a part of one. */
+static bool describe(struct mem *mem) {
     struct img *image = open_volume(mem, IMG_OPEN_INFO, &passphrase, 1);
     struct img_info info;
     if (!image)
-        return;
+        return false;
     if (img_info(image, &info, NULL) || !info.luks || info.luks->payload_offset > mem->size)
         fuzz_fail("a volume that opens is not described");
     img_close(image, NULL);
+    return true;
 }
 
 /* A volume whose master key is known, with the geometry of the header that was given. */
@@ -100,7 +102,8 @@ static bool small(const struct luks_header *h) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct mem *mem = mem_load(data, size);
-    describe(mem);
+    if (!describe(mem))
+        return 0;
     struct luks_header header;
     struct storage *file = mem_storage(mem, true);
     struct luks_place place = {.file = file, .length = mem->size};

@@ -126,7 +126,7 @@ int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_ex
         extent->file = q->data->name;
     }
     struct storage_extent below;
-    if (p.kind == ENTRY_STANDARD && asks_host(q) && p.host < storage_size(q->data) &&
+    if (p.kind == ENTRY_STANDARD && !image->crypto && asks_host(q) && p.host < storage_size(q->data) &&
         q->data->ops->extent(q->data, p.host, p.length, &below) == 0) {
         if (below.length < p.length)
             extent->length = below.length;

@@ -95,6 +95,18 @@ static void draw_caches(struct config *c, struct rng *r) {
     c->on_disk = (c->cache == IMG_CACHE_NONE || c->cache == IMG_CACHE_DIRECTSYNC) && rng_one_in(r, 2);
 }
 
+/* Drawn last, so that the other draws of a seed are what they were. QEMU stores compressed clusters of an encrypted
+ * image as they are, which we refuse to. */
+static void draw_encryption(struct config *c, struct rng *r) {
+    struct layer *top = &c->layer[0];
+    if (top->raw || top->data_file_raw || !rng_one_in(r, 5))
+        return;
+    top->encryption = rng_one_in(r, 4) ? "aes" : "luks";
+    top->compressed = false;
+    if (top->version == 2)
+        top->preallocation = IMG_PREALLOCATION_OFF;
+}
+
 void config_make(struct config *c, uint64_t seed, unsigned ops) {
     struct layer *top = &c->layer[0];
     memset(c, 0, sizeof(*c));
@@ -117,6 +129,7 @@ void config_make(struct config *c, uint64_t seed, unsigned ops) {
     draw_caches(c, &r);
     c->byte_borders = rng_one_in(&r, 4);
     c->max_size = top->size * 3 / 2;
+    draw_encryption(c, &r);
 }
 
 uint64_t config_seed(const struct config *c) {
@@ -141,9 +154,10 @@ void config_describe(const struct config *c, char *text, size_t size) {
             used += (size_t)snprintf(text + used, size - used, "raw%s", preallocations[l->preallocation]);
         else if (used < size)
             used += (size_t)snprintf(
-                text + used, size - used, "v%u c%llu rc%u%s%s%s%s%s%s%s%s", l->version, 1ull << l->cluster_bits,
+                text + used, size - used, "v%u c%llu rc%u%s%s%s%s%s%s%s%s%s%s", l->version, 1ull << l->cluster_bits,
                 l->refcount_bits, l->extended_l2 ? " ext" : "", l->compressed ? l->zstd ? " zstd" : " zlib" : "",
                 l->lazy ? " lazy" : "", l->left_dirty ? " dirty" : "", l->data_file ? " data" : "",
-                l->data_file_raw ? "-raw" : "", preallocations[l->preallocation], l->made_by_us ? " ours" : "");
+                l->data_file_raw ? "-raw" : "", preallocations[l->preallocation], l->made_by_us ? " ours" : "",
+                l->encryption ? " " : "", l->encryption ? l->encryption : "");
     }
 }

@@ -34,9 +34,15 @@ void own_check(struct run *run, bool live) {
 }
 
 static void qemu_check(const struct run *run) {
-    const char *const argv[] = {"qemu-img", "check", "-f", "qcow2", run->config.layer[0].name, NULL};
-    if (!run->config.layer[0].raw)
-        must_run(argv);
+    struct args a = {0};
+    if (run->config.layer[0].raw)
+        return;
+    args_add(&a, "qemu-img");
+    args_add(&a, "check");
+    args_format(&a, &run->config.layer[0]);
+    args_file(&a, &run->config.layer[0]);
+    must_run(a.argv);
+    args_free(&a);
 }
 
 static void compare_with_qemu(struct run *run) {
@@ -76,7 +82,7 @@ static void compare_snapshot(const struct run *run, unsigned number) {
         model_fail("QEMU reads snapshot %s differently than before", name);
     free(now);
 
-    struct img_open_options options = {.snapshot = name};
+    struct img_open_options options = {.snapshot = name, .key = layer_key(&run->config.layer[0])};
     if (img_open(run->config.layer[0].name, &options, &image, &err))
         model_fail("img_open of snapshot %s: %s", name, err.text);
     if (run->config.layer[0].version == 3 && img_size(image) != size)
@@ -98,7 +104,7 @@ static void compare_snapshot(const struct run *run, unsigned number) {
 static void read_only_pass(struct run *run) {
     const char *name = run->config.layer[0].name;
     struct img_error err = {0};
-    struct img_open_options options = {.cache = IMG_CACHE_WRITEBACK};
+    struct img_open_options options = {.cache = IMG_CACHE_WRITEBACK, .key = layer_key(&run->config.layer[0])};
     uint64_t before = file_hash(name);
     if (img_open(name, &options, &run->image, &err))
         model_fail("img_open to read: %s", err.text);

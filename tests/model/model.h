@@ -53,11 +53,18 @@ struct layer {
     unsigned version, cluster_bits, refcount_bits;
     bool zstd, extended_l2, lazy, data_file, data_file_raw, compressed, made_by_us, left_dirty;
     enum img_preallocation preallocation;
-    uint64_t size;   /* virtual bytes */
-    unsigned odd;    /* raw: so many bytes fewer in the file */
-    unsigned writes; /* operations that QEMU does on it */
+    uint64_t size;          /* virtual bytes */
+    unsigned odd;           /* raw: so many bytes fewer in the file */
+    unsigned writes;        /* operations that QEMU does on it */
+    const char *encryption; /* "luks", "aes"; NULL: none. Of the top layer only */
     char name[32], data_name[32];
 };
+
+/* The passphrase of encrypted images. */
+#define MODEL_KEY "model"
+static inline struct img_key layer_key(const struct layer *l) {
+    return (struct img_key){l->encryption ? MODEL_KEY : NULL, l->encryption ? sizeof(MODEL_KEY) - 1 : 0};
+}
 
 struct config {
     uint64_t seed;
@@ -163,6 +170,8 @@ struct args {
 };
 void args_add(struct args *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void args_free(struct args *a);
+void args_format(struct args *a, const struct layer *l);
+void args_file(struct args *a, const struct layer *l);
 
 /* start.c */
 void start_images(struct run *run);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 bool compression_possible(const struct config *c) {
-    return !c->layer[0].raw && !c->layer[0].data_file;
+    return !c->layer[0].raw && !c->layer[0].data_file && !c->layer[0].encryption;
 }
 
 void open_top(struct run *run, bool vary) {
@@ -28,6 +28,7 @@ void open_top(struct run *run, bool vary) {
         .format = top->raw ? "raw" : "qcow2",
         .l2_cache = c->l2_cache,
         .refcount_cache = c->refcount_cache,
+        .key = layer_key(top),
     };
     if (vary && !c->on_disk && rng_one_in(&run->rng, 2))
         options.cache = (enum img_cache)rng_below(&run->rng, 5);
@@ -332,7 +333,7 @@ static void op_resize(struct run *run) {
         size += rng_below(&run->rng, c->max_size - size + 1);
     size -= size % SECTOR;
     enum img_preallocation how = IMG_PREALLOCATION_OFF;
-    if (!shrink && rng_one_in(&run->rng, 3) && c->nlayers == 1)
+    if (!shrink && rng_one_in(&run->rng, 3) && c->nlayers == 1 && !c->layer[0].encryption)
         how = (enum img_preallocation)rng_below(&run->rng, 4);
     if (c->layer[0].raw && how == IMG_PREALLOCATION_METADATA)
         how = IMG_PREALLOCATION_OFF;

@@ -18,6 +18,22 @@ static const char *format_of(const struct layer *l) {
     return l->raw ? "raw" : "qcow2";
 }
 
+/* How QEMU's programs are told what an image is: options, and the name. */
+void args_format(struct args *a, const struct layer *l) {
+    if (l->encryption) {
+        args_add(a, "--object");
+        args_add(a, "secret,id=s0,data=%s", MODEL_KEY);
+        args_add(a, "--image-opts");
+        return;
+    }
+    args_add(a, "-f");
+    args_add(a, "%s", format_of(l));
+}
+
+void args_file(struct args *a, const struct layer *l) {
+    args_add(a, l->encryption ? "driver=qcow2,encrypt.key-secret=s0,file.filename=%s" : "%s", l->name);
+}
+
 static void make_by_us(const struct run *run, unsigned index) {
     const struct layer *l = &run->config.layer[index];
     bool backed = index + 1 < run->config.nlayers;
@@ -35,6 +51,7 @@ static void make_by_us(const struct run *run, unsigned index) {
         .backing_file = backed ? run->config.layer[index + 1].name : NULL,
         .backing_format = backed ? format_of(&run->config.layer[index + 1]) : NULL,
         .data_file = l->data_file ? l->data_name : NULL,
+        .encryption = {.format = l->encryption, .key = layer_key(l), .iter_time = 1},
     };
     struct img_error err = {0};
     if (img_create(l->name, &options, &err))
@@ -50,6 +67,13 @@ static void make_by_qemu(const struct run *run, unsigned index) {
     args_add(&a, "-q");
     args_add(&a, "-f");
     args_add(&a, "%s", format_of(l));
+    if (l->encryption) {
+        args_add(&a, "--object");
+        args_add(&a, "secret,id=s0,data=%s", MODEL_KEY);
+        args_add(&a, "-o");
+        args_add(&a, "encrypt.format=%s,encrypt.key-secret=s0%s", l->encryption,
+                 strcmp(l->encryption, "luks") == 0 ? ",encrypt.iter-time=10" : "");
+    }
     args_add(&a, "-o");
     if (l->raw)
         args_add(&a, "preallocation=%s", preallocations[l->preallocation]);
@@ -82,8 +106,7 @@ static void begin_io(struct args *a, const struct layer *l) {
     args_add(a, "qemu-io");
     args_add(a, "-d");
     args_add(a, "unmap");
-    args_add(a, "-f");
-    args_add(a, "%s", format_of(l));
+    args_format(a, l);
 }
 
 /* One qemu-io command on the bytes of [0, size); the range it touches is returned. */
@@ -132,7 +155,7 @@ static void run_io(struct run *run, const struct layer *l, uint64_t size, unsign
         args_add(&a, "-c");
         args_add(&a, "sigraise %d", SIGKILL);
     }
-    args_add(&a, "%s", l->name);
+    args_file(&a, l);
     must_run_or(a.argv, die ? 128 + SIGKILL : compressed ? 1 : 0);
     args_free(&a);
 }
@@ -145,8 +168,16 @@ static void fill_layer(struct run *run, unsigned index, unsigned writes, bool di
 static void make_snapshot(const struct run *run, unsigned number) {
     char name[16];
     snprintf(name, sizeof(name), "snap%u", number);
-    const char *const argv[] = {"qemu-img", "snapshot", "-c", name, run->config.layer[0].name, NULL};
-    must_run(argv);
+    struct args a = {0};
+    args_add(&a, "qemu-img");
+    args_add(&a, "snapshot");
+    if (run->config.layer[0].encryption)
+        args_format(&a, &run->config.layer[0]);
+    args_add(&a, "-c");
+    args_add(&a, "%s", name);
+    args_file(&a, &run->config.layer[0]);
+    must_run(a.argv);
+    args_free(&a);
 }
 
 static void store_pattern(struct run *run) {
@@ -162,15 +193,14 @@ uint8_t *qemu_content(const struct run *run, const char *snapshot, uint64_t *siz
     struct args a = {0};
     args_add(&a, "qemu-img");
     args_add(&a, "convert");
-    args_add(&a, "-f");
-    args_add(&a, "%s", format_of(top));
+    args_format(&a, top);
     args_add(&a, "-O");
     args_add(&a, "raw");
     if (snapshot) {
         args_add(&a, "-l");
         args_add(&a, "%s", snapshot);
     }
-    args_add(&a, "%s", top->name);
+    args_file(&a, top);
     args_add(&a, "converted");
     must_run(a.argv);
     args_free(&a);
