@@ -361,8 +361,8 @@ const struct command bench_command = {
     .name = "bench",
     .summary = "time many equal requests to an image",
     .usage = "[-c COUNT] [-d DEPTH] [-f FORMAT] [-s SIZE] [-S STEP] [-o OFFSET] [-w [--pattern=BYTE]\n"
-             "           [--flush-interval=N [--no-drain]]] [-i AIO] [-n] [-t CACHE] [-q] [-U] [--image-opts] "
-             "[--object=SECRET] [--output=human|json] FILE",
+             "           [--flush-interval=N [--no-drain]]] [-i AIO] [-n] [-t CACHE] [-q] [-U] [--output=human|json]\n "
+             "          [--image-opts] [--object=SECRET] [--key=ID] [--key-file=PATH] FILE",
     .options = "  -c, --count=COUNT       requests [75000]\n"
                "  -d, --depth=DEPTH       requests at once, up to 4096 [64]\n"
                "  -f, --format=FORMAT     the image's format, probed if not given\n"

@@ -15,7 +15,6 @@
 #include "names.h"
 #include "options.h"
 #include "report.h"
-#include "secret.h"
 #include "size.h"
 #include "target.h"
 
@@ -66,7 +65,7 @@ static int collect_options(const struct create *c, struct options *options, stru
  * given. False after reporting. */
 static bool consult_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file"), *format = options_get(options, "backing_fmt");
-    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format, .ask_key = secret_ask};
+    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format};
     struct img_error err = {0};
     struct img *image;
 
@@ -78,6 +77,10 @@ static bool consult_backing(const struct create *c, struct options *options) {
         return false;
     }
     int ret = img_open(path, &open_options, &image, &err);
+    if (ret == -ENOKEY) { /* its size needs no key */
+        open_options.flags |= IMG_OPEN_INFO;
+        ret = img_open(path, &open_options, &image, &err);
+    }
     free(path);
     if (ret < 0) {
         report_image_error(&err, "%s", c->file);

@@ -15,6 +15,7 @@
 #include "describe.h"
 #include "names.h"
 #include "report.h"
+#include "secret.h"
 #include "size.h"
 #include "sources.h"
 #include "target.h"
@@ -122,7 +123,7 @@ static bool report_target(const struct dd *d, const struct img_error *err, const
 
 static bool create_target(struct dd *d) {
     struct img_create_options create = {.format = d->target_format, .size = d->length, .interrupted = ask_interrupted};
-    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .format = d->target_format};
+    struct img_open_options options = {.flags = IMG_OPEN_WRITE, .format = d->target_format, .ask_key = secret_ask};
     struct img_error err = {0};
 
     if (!known_format(d->target_format)) {
@@ -137,7 +138,10 @@ static bool create_target(struct dd *d) {
     }
     if (target_begin(&d->file, d->output, &err) < 0)
         return report_target(d, &err, "creating");
+    if (strcmp(d->target_format, "luks") == 0)
+        (void)secret_ask_new(d->output, &create.encryption.key);
     create.write_to = target_write_to(&d->file);
+    options.key = create.encryption.key;
     if (img_create(d->file.path, &create, &err) < 0)
         return report_target(d, &err, "creating");
     target_adopt(&d->file);
@@ -204,8 +208,9 @@ static int run(int argc, char **argv) {
 const struct command dd_command = {
     .name = "dd",
     .summary = "copy a part of an image into a new one, as dd does",
-    .usage = "[-f FORMAT] [-O FORMAT] [-U] [--image-opts] [--object=SECRET] [-p] [--output=human|json] [bs=SIZE] "
-             "[count=N] [skip=N] if=FILE of=FILE",
+    .usage = "[-f FORMAT] [-O FORMAT] [-U] [-p] [--output=human|json] [--image-opts] [--object=SECRET] [--key=ID] "
+             "[--key-file=PATH]\n "
+             "          [bs=SIZE] [count=N] [skip=N] if=FILE of=FILE",
     .options = "  if=FILE                 the image to read\n"
                "  of=FILE                 the image to make\n"
                "  bs=SIZE                 what count and skip are multiples of [512]\n"

@@ -34,6 +34,7 @@ static const struct option long_opts[] = {
     {"trace", required_argument, NULL, 'T'},
     {"force-share", no_argument, NULL, 'U'},
     {"version", no_argument, NULL, 'V'},
+    OPTIONS_KEYS,
     OPTIONS_END,
 };
 
@@ -63,6 +64,10 @@ static bool take(struct io_args *a, int opt) {
         return io_parse_discard(optarg, &a->how);
     case 'U':
         return a->how.force_share = true;
+    case OPT_OBJECT:
+    case OPT_KEY:
+    case OPT_KEY_FILE:
+        return common_option(opt, &(struct common_options){0});
     default:
         return true; /* -C, -m, -T: what they ask for changes nothing that can be seen */
     }
@@ -110,7 +115,8 @@ static int run(int argc, char **argv) {
 const struct command io_command = {
     .name = "io",
     .summary = "read, write and look at an image by hand or from a script",
-    .usage = "[-f FORMAT] [-r] [-s] [-U] [-n | -t CACHE] [-d unmap|ignore] [-i AIO] [-c COMMAND]... [FILE]",
+    .usage = "[-f FORMAT] [-r] [-s] [-U] [-n | -t CACHE] [-d unmap|ignore] [-i AIO] [-c COMMAND]...\n           "
+             "[--object=SECRET] [--key=ID] [--key-file=PATH] [FILE]",
     .options = "  -c, --cmd=COMMAND       run this command; may be given many times [read them from stdin]\n"
                "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "  -r, --read-only         open it for reading only\n"
@@ -122,7 +128,7 @@ const struct command io_command = {
                "  -i, --aio=MODE          threads, native or io_uring [io_uring]\n"
                "  -k, --native-aio        the same as -i native\n"
                "  -C, -m, -T              taken as qemu-io takes them, without effect\n"
-               "  -V, --version           show the version\n",
+               "  -V, --version           show the version\n" HELP_KEYS,
     .short_opts = "c:d:f:rsnCmki:t:T:UV",
     .long_opts = long_opts,
     .run = run,

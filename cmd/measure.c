@@ -76,6 +76,9 @@ static bool apply_qcow2(const struct options *options, struct img_create_options
     create->refcount_bits = refcount_bits && refcount_bits <= UINT32_MAX ? (unsigned)refcount_bits : 3;
     create->extended_l2 = extended && options_get_size(options, "extended_l2") == 1;
     create->backing_file = options_get(options, "backing_file");
+    create->encryption.format = options_get(options, "encrypt.format");
+    create->encryption.cipher = options_get(options, "encrypt.cipher-alg");
+    create->encryption.mode = options_get(options, "encrypt.cipher-mode");
     return set_preallocation(options_get(options, "preallocation"), create) &&
            set_version(options_get(options, "compat"), create);
 }
@@ -104,6 +107,10 @@ static int measure_with(const struct measure *m, const struct options *options, 
 
     if (strcmp(m->target_format, "qcow2") == 0 && !apply_qcow2(options, &create))
         return EXIT_FAILURE;
+    if (strcmp(m->target_format, "luks") == 0) {
+        create.encryption.cipher = options_get(options, "cipher-alg");
+        create.encryption.mode = options_get(options, "cipher-mode");
+    }
     if (img_measure(&create, source, &result, &err) < 0) {
         report("%s", err.text);
         return EXIT_FAILURE;
@@ -202,10 +209,10 @@ const struct command measure_command = {
     .name = "measure",
     .summary = "tell how much room a new image takes",
     .usage = "[-O FORMAT] [-o OPTIONS] [--output=human|json] --size=SIZE\n"
-             "       or  [-O FORMAT] [-o OPTIONS] [--output=human|json] [-f FORMAT] [-l SNAPSHOT] [-U] [--image-opts] "
-             "[--object=SECRET] FILE",
+             "       or  [-O FORMAT] [-o OPTIONS] [--output=human|json] [-f FORMAT] [-l SNAPSHOT] [-U]\n           "
+             "[--image-opts] [--object=SECRET] [--key=ID] [--key-file=PATH] FILE",
     .options = "  -O, --target-format=FORMAT\n"
-               "                          the new image's format: raw or qcow2 [raw]\n"
+               "                          the new image's format: raw, qcow2 or luks [raw]\n"
                "  -o, --options=LIST      name=value,... of that format\n"
                "  -s, --size=SIZE         the new image is empty and has this size\n"
                "  -f, --format=FORMAT     the format of FILE, whose contents it gets, probed if not given\n"

@@ -484,9 +484,10 @@ struct img_measure {
     uint64_t bitmaps;         /* ... what copies of them would take on top */
 };
 /* Measures a new image with the contents of `source`, or empty and of options->size bytes without one (NULL). Of the
- * options only format, size, preallocation, version, cluster_size, refcount_bits, extended_l2 and whether there is a
- * backing_file (with a source: all of it is counted then) have a say. Nothing is made. The numbers are qemu-img's.
- * -EINVAL: the options do not go together; -EFBIG: the format cannot have that size; and the errors of img_map. */
+ * options only format, size, preallocation, version, cluster_size, refcount_bits, extended_l2, encryption (without its
+ * key) and whether there is a backing_file (with a source: all of it is counted then) have a say. Nothing is made. The
+ * numbers are qemu-img's. -EINVAL: the options do not go together; -EFBIG: the format cannot have that size; and the
+ * errors of img_map. */
 IMG_API int img_measure(const struct img_create_options *options, struct img *source, struct img_measure *measure,
                         struct img_error *err) IMG_WARN_UNUSED;
 

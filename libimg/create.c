@@ -57,6 +57,10 @@ static int open_backing(const char *path, const struct img_create_options *o, ui
     if (r == 0 && !o->backing_unchecked) {
         struct img_open_options options = {.flags = IMG_OPEN_FORCE_SHARE, .format = o->backing_format};
         r = img_open(full, &options, backing, err);
+        if (r == -ENOKEY) { /* it can be shown without being readable here */
+            options.flags |= IMG_OPEN_INFO;
+            r = img_open(full, &options, backing, err);
+        }
         if (r < 0)
             img_hint(err, r, "Could not open backing image.");
         else if (*size == SIZE_FROM_BACKING)

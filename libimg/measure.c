@@ -6,6 +6,7 @@
  * it stay counted, as nobody knows yet where the data will lie. A source's data is counted in clusters of the new
  * image. All numbers are those of qemu-img.
  */
+#include "crypto/keyslot.h"
 #include "error.h"
 #include "image.h"
 #include "qcow2/layout.h"
@@ -68,10 +69,15 @@ static int count_bitmaps(struct img *source, uint64_t cluster, struct img_measur
 
 static int measure_qcow2(const struct img_create_options *o, struct img *source, struct img_measure *m,
                          struct img_error *err) {
-    uint64_t size = source ? img_size(source) : o->size, cluster, full, data = 0;
+    uint64_t size = source ? img_size(source) : o->size, cluster, full, data = 0, crypto = 0;
     int r = layout_measure(o, size, &cluster, &full, err);
     if (r < 0)
         return r == -EFBIG ? too_large(err) : r;
+    if (o->encryption.format && strcmp(o->encryption.format, "luks") == 0)
+        r = luks_measure(&o->encryption, &crypto, err);
+    if (r < 0)
+        return r;
+    full += round_up(crypto, cluster);
     size = round_up(size, cluster);
     if (o->preallocation == IMG_PREALLOCATION_FALLOC || o->preallocation == IMG_PREALLOCATION_FULL ||
         (source && o->backing_file)) /* nobody knows how much the two chains share */
@@ -92,8 +98,15 @@ int img_measure(const struct img_create_options *options, struct img *source, st
         return too_large(err);
     if (strcmp(options->format, "qcow2") == 0)
         return measure_qcow2(options, source, measure, err);
-    if (strcmp(options->format, "raw") != 0)
+    uint64_t header = 0;
+    if (strcmp(options->format, "luks") == 0) {
+        int r = luks_measure(&options->encryption, &header, err);
+        if (r < 0)
+            return r;
+    } else if (strcmp(options->format, "raw") != 0) {
         return img_fail(err, -ENOTSUP, "Unknown file format '%s'", options->format);
-    measure->required = measure->fully_allocated = source ? img_size(source) : round_up(options->size, SECTOR);
+    }
+    measure->required = measure->fully_allocated =
+        header + (source ? img_size(source) : round_up(options->size, SECTOR));
     return 0;
 }

@@ -13,6 +13,7 @@
 #include "../names.h"
 #include "../options.h"
 #include "../report.h"
+#include "../secret.h"
 #include "shell.h"
 
 bool io_parse_cache(const char *text, struct io_open *how) {
@@ -61,7 +62,7 @@ static bool direct(enum img_cache cache) {
 static char *make_overlay(const char *file, const struct io_open *how, struct img_error *err) {
     const char *folder = getenv("TMPDIR");
     char *below = realpath(file, NULL), *name = text_format("%s/img-io.XXXXXX", folder ? folder : "/var/tmp");
-    struct img_open_options look = {.format = how->format};
+    struct img_open_options look = {.format = how->format, .ask_key = secret_ask};
     struct img *image = NULL;
     int fd = mkstemp(name), ret = fd < 0 || !below ? -errno : img_open(file, &look, &image, err);
     if (fd >= 0)
@@ -89,6 +90,7 @@ static int open_file(struct shell *s, const char *file, const struct io_open *ho
         .flags = (how->read_only ? 0 : IMG_OPEN_WRITE) | (how->force_share ? IMG_OPEN_FORCE_SHARE : 0),
         .cache = how->cache,
         .format = how->format,
+        .ask_key = secret_ask,
     };
     if (!how->temporary)
         return img_open(path_of(file), &options, &s->image, err);

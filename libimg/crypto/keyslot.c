@@ -234,6 +234,14 @@ int luks_format(const struct img_encryption *o, struct luks_header *h, uint8_t *
     return r;
 }
 
+int luks_measure(const struct img_encryption *o, uint64_t *payload, struct img_error *err) {
+    struct luks_header h = {0};
+    int r = choose_cipher(o, &h, err);
+    luks_place(&h);
+    *payload = h.payload;
+    return r;
+}
+
 /* ---- changes ---- */
 
 static int write_header(const struct luks_place *place, const struct luks_header *h, bool durable,

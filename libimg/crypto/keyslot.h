@@ -36,6 +36,9 @@ int luks_try_slot(const struct luks_place *place, const struct luks_header *head
 int luks_format(const struct img_encryption *options, struct luks_header *header, uint8_t **out, size_t *count,
                 struct img_error *err);
 
+/* The length of that header. */
+int luks_measure(const struct img_encryption *options, uint64_t *payload, struct img_error *err);
+
 /* Gives slot `slot`, which is not active, a passphrase; durable when it returns 0. */
 int luks_add(const struct luks_place *place, struct luks_header *header, unsigned slot, const uint8_t *master,
              const struct img_key *passphrase, unsigned iter_time, struct img_error *err);

@@ -36,7 +36,7 @@ _img_options() {
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;
     io)
         echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
-            --help
+            "$_img_keys" --help
         ;;
     info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_names" --help ;;
     dd) echo --format --target-format --force-share --progress --output "$_img_names" --help ;;

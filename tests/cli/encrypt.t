@@ -138,6 +138,10 @@ create -f luks -o help
 create -f qcow2 -o help
 convert -c -O qcow2 --object secret,id=s0,data=abc -o encrypt.format=luks,encrypt.key-secret=s0 a.raw x
 convert -O luks a.raw x
+measure -O qcow2 --size 1G --object secret,id=s0,data=abc -o encrypt.format=luks,encrypt.key-secret=s0
+measure -O qcow2 --size 1G --object secret,id=s0,data=abc -o encrypt.format=luks,encrypt.key-secret=s0,cluster_size=2M
+measure -O qcow2 --size 1G --object secret,id=s0,data=abc -o encrypt.format=aes,encrypt.key-secret=s0
+measure -O luks --size 1G --object secret,id=s0,data=abc -o key-secret=s0,cipher-alg=aes-128
 info --object secret,id=s0 l.luks
 info --object secret,id=s0,data=a,file=b l.luks
 info --object secret,data=a l.luks
@@ -193,6 +197,22 @@ if command -v script >/dev/null; then
 else
     skip "typed at the terminal" "there is no script(1)"
 fi
+
+# ---- over an encrypted image: making the overlay needs no key, reading it does ----
+img create -q -f qcow2 $secret -o $luks below.qcow2 1M
+img io $secret --key s0 -c 'write -q -P 5 0 64k' below.qcow2 >/dev/null
+run img create -q -f qcow2 -b below.qcow2 -F qcow2 over.qcow2
+is "$status$err" 0 "an overlay is made without a key"
+run img io --key-file=abc -c 'read -P 5 0 64k' -c 'write -P 6 4k 1k' -c 'read -P 5 0 4k' -c 'read -P 6 4k 1k' over.qcow2
+is "$status$err" 0 "its layers are read with one"
+run img map over.qcow2
+has "$err" "Parameter 'encrypt.key-secret' is required for cipher" "and not without"
+img dd --key-file=abc -O luks if=over.qcow2 of=dd.luks
+check "dd to LUKS" img compare -q --key-file=abc dd.luks over.qcow2
+qemu-img create -q -f qcow2 $secret -o $luks,preallocation=metadata sparse.qcow2 1M
+run img convert --key-file=abc -O raw sparse.qcow2 x
+qemu-img convert $secret --image-opts "$(opts sparse.qcow2 qcow2)" -O raw y
+check "what QEMU preallocates reads as QEMU reads it" cmp x y
 
 # ---- headers that are wrong: one line, and soon ----
 # refused OFFSET BYTES WORDS
