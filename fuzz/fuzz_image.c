@@ -36,6 +36,27 @@ static void ask(struct img *image) {
     fuzz_check(image, 0, &result);
 }
 
+/* Runs come in order, are inside the disk and do not overlap. */
+static void bitmaps(struct img *image) {
+    struct img_info info;
+    if (img_info(image, &info, NULL))
+        return;
+    for (size_t i = 0; i < info.nbitmaps && i < 4; i++) {
+        uint64_t at = 0, start, length;
+        for (unsigned calls = 0; calls < MAP_CALLS; calls++, at = start + length) {
+            struct img_error err = {0};
+            int rc = img_bitmap_next(image, info.bitmaps[i].name, at, &start, &length, &err);
+            if (rc && (err.code != rc || !err.text[0]))
+                fuzz_fail("img_bitmap_next gives %d and says %d '%s'", rc, err.code, err.text);
+            if (rc || length == 0)
+                break;
+            if (start < at || start >= info.virtual_size || length > info.virtual_size - start)
+                fuzz_fail("img_bitmap_next of %llu gives %llu+%llu", (unsigned long long)at, (unsigned long long)start,
+                          (unsigned long long)length);
+        }
+    }
+}
+
 static void map(struct img *image) {
     uint64_t size = img_size(image), offset = 0;
     for (unsigned i = 0; i < MAP_CALLS && offset < size; i++) {
@@ -135,6 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (!image)
             continue;
         ask(image);
+        bitmaps(image);
         map(image);
         read_all(image);
         if (way == 0)

@@ -52,10 +52,10 @@ static bool went_well(struct state *s, const char *what, int rc, const struct im
         fuzz_fail("%s gives %d and says %d '%s'", what, rc, err->code, err->text);
     if (getenv("FUZZ_VERBOSE"))
         fprintf(stderr, "%s: %s\n", what, err->text);
+    if (rc == -ENOENT || rc == -EEXIST || rc == -ESTALE)
+        return false; /* nothing was tried; or a deletion that failed had gone half way */
     if (rc == -ENOSPC || rc == -EFBIG || rc == -EBUSY || rc == -ENOTSUP || rc == -EOVERFLOW)
         s->full = true;
-    else if (rc == -ENOENT && s->full) /* a deletion that failed had gone half way */
-        return false;
     else if (s->sound)
         fuzz_fail("%s of a sound image: %s", what, err->text);
     return false;
@@ -169,6 +169,37 @@ static void change_snapshots(struct state *s, uint8_t seed) {
     }
 }
 
+/* The bitmap of a name of ours, or the image's first. */
+static void edit_bitmap(struct state *s, uint8_t seed) {
+    struct img_error err = {0};
+    struct img_info info;
+    char name[1100] = "b";
+    int rc = img_info(s->image, &info, &err);
+    if (rc == 0 && seed & 1 && info.nbitmaps)
+        snprintf(name, sizeof(name), "%s", info.bitmaps[0].name);
+    switch (seed >> 1 & 7) {
+    case 0:
+    case 1:
+        rc = img_bitmap_add(s->image, name, seed & 16 ? 512u << (seed >> 5) : 0, seed & 8, &err);
+        break;
+    case 2:
+        rc = img_bitmap_remove(s->image, name, &err);
+        break;
+    case 3:
+        rc = img_bitmap_clear(s->image, name, &err);
+        break;
+    case 4:
+        rc = img_bitmap_set_enabled(s->image, name, seed & 16, &err);
+        break;
+    default:
+        rc = img_bitmap_merge(s->image, "b", s->image, name, &err);
+    }
+    /* a check does not know all that a bitmap must be */
+    if (rc == -EINVAL && err.code == rc && err.text[0])
+        return;
+    went_well(s, "a change of a bitmap", rc, &err);
+}
+
 static void operate(struct state *s, struct input *in) {
     struct img_error err = {0};
     uint8_t what = (uint8_t)input_number(in, 1), seed = (uint8_t)input_number(in, 1);
@@ -177,7 +208,7 @@ static void operate(struct state *s, struct input *in) {
     if (length > s->window - at)
         length = s->window - at;
     uint64_t offset = s->base + at;
-    switch (what % 14) {
+    switch (what % 15) {
     case 0:
     case 1:
         compare(s, offset, length);
@@ -210,6 +241,9 @@ static void operate(struct state *s, struct input *in) {
     case 11:
     case 12:
         change_snapshots(s, seed);
+        break;
+    case 13:
+        edit_bitmap(s, seed);
         return;
     default:
         resize(s, length, seed & 1);

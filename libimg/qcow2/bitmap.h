@@ -61,6 +61,9 @@ void bitmap_reader_close(struct bitmap_reader *r);
 /* The first run of dirty bits at or behind `from`, as far as one table entry has it. 1: there is one; 0: none. */
 int bitmap_reader_next(struct bitmap_reader *r, uint64_t from, uint64_t *first, uint64_t *count, struct img_error *err);
 
+/* Does every entry of the table say what it may? */
+bool bitmap_table_is_sound(struct qcow2 *q, const struct qcow2_bitmap *b);
+
 /* Bits that a new table takes up beside the old ones. */
 struct bitmap_addition {
     /* Is one of [first, first + count) dirty? 1, 0 or -errno. Asked from front to back. */

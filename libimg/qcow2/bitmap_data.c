@@ -145,6 +145,17 @@ int bitmap_reader_next(struct bitmap_reader *r, uint64_t from, uint64_t *first, 
     return 0;
 }
 
+bool bitmap_table_is_sound(struct qcow2 *q, const struct qcow2_bitmap *b) {
+    struct bitmap_reader reader;
+    bool sound = bitmap_reader_open(&reader, q, b, 0) == 0;
+    for (uint64_t i = 0; sound && i < b->table_size; i++) {
+        uint64_t entry;
+        sound = good_entry(&reader, i, &entry, NULL) == 0;
+    }
+    bitmap_reader_close(&reader);
+    return sound;
+}
+
 /* ---- writing ---- */
 
 /* A table that is being written. */
@@ -199,8 +210,11 @@ static int next_entry(struct table_writer *w, uint64_t index, uint64_t *entry, s
     bits_clear_from(w->work, is, size * 8);
     if (old && memcmp(w->work, w->reader.data, size) == 0)
         return 0;
-    *entry = 0;
-    if (bits_find(w->work, 0, size * 8, true) < size * 8)
+    if (bits_find(w->work, 0, size * 8, true) == size * 8)
+        *entry = 0;
+    else if (bits_find(w->work, 0, size * 8, false) == size * 8)
+        *entry = BITMAP_ENTRY_ONES;
+    else
         r = write_bits(w, entry, err);
     if (r == 0 && old > BITMAP_ENTRY_ONES && (r = bitmap_change_let_go(w->change, cluster_index(q, old), 1)) < 0)
         img_fail_errno(err, r, "no memory to change a bitmap");

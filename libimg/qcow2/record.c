@@ -8,7 +8,7 @@
  *
  * Bits are set while the plan of the change is open, so who closes the gate finds them all. Threads share chunks: a bit
  * is set by an atomic operation, and only where it is not set yet; no lock. Where memory cannot be had, or more than a
- * limit would be needed, the bitmap is lost: it records no more and stays in use.
+ * limit would be needed, the bitmap is lost: it records no more and stays in use. So does one whose table is damaged.
  */
 #include "bitmap.h"
 
@@ -37,9 +37,11 @@ static _Atomic uint64_t full[1];
 /* ---- recording ---- */
 
 static void *get_memory(struct recorder *r, size_t size) {
-    if (atomic_fetch_add_explicit(&r->bytes, size, memory_order_relaxed) + size > MEMORY_LIMIT)
-        return NULL;
-    return calloc(1, size);
+    bool fits = atomic_fetch_add_explicit(&r->bytes, size, memory_order_relaxed) + size <= MEMORY_LIMIT;
+    void *memory = fits ? calloc(1, size) : NULL;
+    if (!memory)
+        atomic_fetch_sub_explicit(&r->bytes, size, memory_order_relaxed);
+    return memory;
 }
 
 /* The chunk, which may be `full`; NULL: there is no memory. */
@@ -214,7 +216,7 @@ int record_store(struct qcow2 *q, struct img_error *err) {
         return r;
     for (size_t i = 0; r == 0 && i < c.next.count; i++) {
         struct qcow2_bitmap *b = &c.next.list[i];
-        if (b->record && !atomic_load(&b->record->lost))
+        if (b->record && !atomic_load(&b->record->lost) && bitmap_table_is_sound(q, b))
             r = store(&c, b, err);
     }
     r = bitmap_change_end(&c, r, err);
