@@ -91,6 +91,7 @@ static const char *entry_is_wrong(const struct qcow2 *q, uint64_t entry) {
 
 /* The entry, whatever it says. */
 static int raw_entry(struct bitmap_reader *r, uint64_t index, uint64_t *entry, struct img_error *err) {
+    *entry = 0;
     if (index - r->window_first >= r->window_count) {
         int e = load_window(r, index);
         if (e < 0)

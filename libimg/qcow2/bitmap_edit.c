@@ -235,7 +235,7 @@ static int edit_stored(struct qcow2 *q, const struct img_bitmap_edit *edit, stru
     int r = first_hidden_change(q, err);
     if (r == 0)
         r = bitmap_change_begin(&c, q, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     r = edit_one(&c, edit, err);
     char *removed = loose_name(q, &c, edit, true), *added = loose_name(q, &c, edit, false);

@@ -245,7 +245,7 @@ static int finish(struct bitmap_change *c, struct img_error *err) {
 int bitmap_change_end(struct bitmap_change *c, int result, struct img_error *err) {
     if (result == 0)
         result = finish(c, err);
-    if (result < 0)
+    if (result != 0)
         undo(c);
     return result;
 }
@@ -264,16 +264,21 @@ int bitmaps_resizable(const struct qcow2 *q, uint64_t size, struct img_error *er
     return 0;
 }
 
+static int resize_all(struct bitmap_change *c, struct img_error *err) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->next.count; i++) {
+        struct qcow2_bitmap *b = &c->next.list[i];
+        if (bitmap_bits(b, c->size) != bitmap_bits(b, c->q->header.size))
+            r = bitmap_write_table(c, b, b, NULL, err);
+    }
+    return r;
+}
+
 int bitmaps_resize(struct qcow2 *q, uint64_t size, struct img_error *err) {
     struct bitmap_change c;
     int r = bitmap_change_begin(&c, q, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     c.size = size;
-    for (size_t i = 0; r == 0 && i < c.next.count; i++) {
-        struct qcow2_bitmap *b = &c.next.list[i];
-        if (bitmap_bits(b, size) != bitmap_bits(b, q->header.size))
-            r = bitmap_write_table(&c, b, b, NULL, err);
-    }
-    return bitmap_change_end(&c, r, err);
+    return bitmap_change_end(&c, resize_all(&c, err), err);
 }

@@ -212,7 +212,7 @@ int record_store(struct qcow2 *q, struct img_error *err) {
     int r = writes_allowed(q, err);
     if (r == 0)
         r = bitmap_change_begin(&c, q, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     for (size_t i = 0; r == 0 && i < c.next.count; i++) {
         struct qcow2_bitmap *b = &c.next.list[i];
