@@ -241,7 +241,7 @@ static void operate(struct state *s, struct input *in) {
     case 11:
     case 12:
         change_snapshots(s, seed);
-        break;
+        return;
     case 13:
         edit_bitmap(s, seed);
         return;
