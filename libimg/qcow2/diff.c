@@ -33,6 +33,7 @@ struct range {
 struct diff {
     struct qcow2 *q;
     struct state a, b;
+    struct tree_reader reader;
     be64 *window[2]; /* L1 entries */
     be64 *table[2];  /* a cluster each */
     struct range *ranges;
@@ -93,15 +94,10 @@ static int compare_entries(struct diff *d, struct l2_entry a, struct l2_entry b,
 
 static int load(struct diff *d, unsigned side, uint64_t index, uint64_t entry, struct img_error *err) {
     struct qcow2 *q = d->q;
-    bool zero = true;
-    int r = 0;
-    if (entry) {
-        r = tree_check_entry(q, index, entry, err);
-        if (r == 0)
-            r = tree_read_table(q, entry & QCOW2_OFFSET_MASK, d->table[side], &zero, err);
-    }
-    if (r == 0 && zero)
-        memset(d->table[side], 0, q->cluster_size);
+    int r = entry ? tree_check_entry(q, index, entry, err) : 0;
+    if (entry && r == 0)
+        return tree_read_table(&d->reader, entry & QCOW2_OFFSET_MASK, d->table[side], err);
+    memset(d->table[side], 0, q->cluster_size);
     return r;
 }
 
@@ -162,6 +158,7 @@ static int compare_batch(struct diff *d, uint64_t end, uint64_t entries, struct 
 static int run_batch(struct diff *d, const char *a, const char *b, bool *more, struct img_error *err) {
     struct qcow2 *q = d->q;
     d->nranges = 0;
+    d->reader = (struct tree_reader){.q = q}; /* the file may have changed since the last batch */
     int r = find_state(q, a, &d->a, err);
     if (r == 0)
         r = find_state(q, b, &d->b, err);

@@ -376,17 +376,15 @@ static void set_flags(const struct work *w, be64 *table, const uint8_t *marks) {
 
 static int write_copies(struct work *w, struct img_error *err) {
     int r = 0;
+    struct tree_reader reader = {.q = w->q};
     for (uint64_t i = 0, n = 0; r == 0 && i < w->s->next.entries; i++) {
-        bool zero;
         if (!bit(w->copy, i))
             continue;
         be64 *table = (be64 *)batch_cluster(w, w->copies[n], &r, err);
         if (r == 0)
-            r = tree_read_table(w->q, w->l1[i] & QCOW2_OFFSET_MASK, table, &zero, err);
+            r = tree_read_table(&reader, w->l1[i] & QCOW2_OFFSET_MASK, table, err);
         if (r < 0)
             break;
-        if (zero)
-            memset(table, 0, w->q->cluster_size);
         set_flags(w, table, w->marks[i]);
         w->l1[i] = w->copies[n++] << w->q->cluster_bits | QCOW2_COPIED;
     }

@@ -98,16 +98,35 @@ int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **out, struct img_e
 
 /* ---- L2 ---- */
 
-int tree_read_table(struct qcow2 *q, uint64_t host, be64 *table, bool *zero, struct img_error *err) {
-    struct storage_extent e = {0};
-    *zero = q->file->ops->extent(q->file, host, q->cluster_size, &e) == 0 && e.zero && e.length >= q->cluster_size;
-    int r = *zero ? 0 : storage_read(q->file, table, q->cluster_size, host);
+/* What the host says about the place is kept: to ask again for each neighbour can be dear. */
+static bool in_hole(struct tree_reader *t, uint64_t host) {
+    struct storage *file = t->q->file;
+    if (host < t->start || host >= t->end) {
+        uint64_t rest = storage_size(file) - host;
+        struct storage_extent e = {.length = rest};
+        if (file->ops->extent(file, host, rest, &e) < 0 || !e.length)
+            e = (struct storage_extent){.length = rest};
+        t->start = host;
+        t->end = host + e.length;
+        t->zero = e.zero;
+    }
+    return t->zero && t->end - host >= t->q->cluster_size;
+}
+
+int tree_read_table(struct tree_reader *t, uint64_t host, be64 *table, struct img_error *err) {
+    struct qcow2 *q = t->q;
+    if (in_hole(t, host)) {
+        memset(table, 0, q->cluster_size);
+        return 0;
+    }
+    int r = storage_read(q->file, table, q->cluster_size, host);
     return r < 0 ? img_fail_errno(err, r, "could not read the L2 table at 0x%llx of '%s'", (unsigned long long)host,
                                   q->image->path)
                  : 0;
 }
 
 int tree_walk(struct qcow2 *q, const struct tree *t, tree_visit visit, void *opaque, struct img_error *err) {
+    struct tree_reader reader = {.q = q};
     be64 *l1, *table = malloc(q->cluster_size);
     int r = table ? tree_read_l1(q, t, &l1, err) : img_fail(err, -ENOMEM, "no memory for an L2 table");
     if (r < 0) {
@@ -115,12 +134,9 @@ int tree_walk(struct qcow2 *q, const struct tree *t, tree_visit visit, void *opa
         return r;
     }
     for (uint64_t i = 0; r >= 0 && i < t->entries; i++) {
-        bool zero;
         if (!l1[i].raw)
             continue;
-        r = tree_read_table(q, get64(l1[i]) & QCOW2_OFFSET_MASK, table, &zero, err);
-        if (r == 0 && zero)
-            memset(table, 0, q->cluster_size);
+        r = tree_read_table(&reader, get64(l1[i]) & QCOW2_OFFSET_MASK, table, err);
         if (r == 0)
             r = visit(opaque, i, get64(l1[i]), table);
     }

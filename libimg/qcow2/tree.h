@@ -34,8 +34,15 @@ int tree_check_entry(struct qcow2 *q, uint64_t index, uint64_t entry, struct img
  * alignment, inside the file, and no table is named twice. */
 int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **l1, struct img_error *err);
 
-/* Reads one L2 table into a cluster's buffer. *zero: it is a hole, and the buffer was not touched. */
-int tree_read_table(struct qcow2 *q, uint64_t host, be64 *table, bool *zero, struct img_error *err);
+/* Reads L2 tables one after the other; begins with `q` set. What lies in a hole is not read. The file's extents are
+ * remembered, so nobody may write to these tables in between. */
+struct tree_reader {
+    struct qcow2 *q;
+    uint64_t start, end; /* what is known of the file: host bytes [start, end) */
+    bool zero;           /* they are a hole */
+};
+/* Into a cluster's buffer. */
+int tree_read_table(struct tree_reader *t, uint64_t host, be64 *table, struct img_error *err);
 
 /* Calls `visit` for each L2 table that is there, in guest order. `table` stands until it returns, and it may be changed
  * there; a table that lies in a hole is given as zeroes. A negative result ends the walk. */
