@@ -234,7 +234,7 @@ int img_key_remove(struct img *image, const struct img_key *key, int slot, bool 
 
 int img_key_change(struct img *image, const struct img_key *from, const struct img_key *to, unsigned iter_time,
                    struct img_error *err) {
-    unsigned slots;
+    unsigned slots = 0;
     SCOPED_MUTEX(&image->whole);
     int r = begin_change(image, err);
     if (r == 0)
