@@ -265,12 +265,11 @@ int bitmaps_resizable(const struct qcow2 *q, uint64_t size, struct img_error *er
 }
 
 static int resize_all(struct bitmap_change *c, struct img_error *err) {
+    const struct qcow2_bitmaps *now = &c->q->bitmaps;
     int r = 0;
-    for (size_t i = 0; r == 0 && i < c->next.count; i++) {
-        struct qcow2_bitmap *b = &c->next.list[i];
-        if (bitmap_bits(b, c->size) != bitmap_bits(b, c->q->header.size))
-            r = bitmap_write_table(c, b, b, NULL, err);
-    }
+    for (size_t i = 0; r == 0 && i < now->count; i++)
+        if (bitmap_bits(&now->list[i], c->size) != bitmap_bits(&now->list[i], c->q->header.size))
+            r = bitmap_write_table(c, &now->list[i], &c->next.list[i], NULL, err);
     return r;
 }
 

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHUNK_WORDS 512u
 #define CHUNK_BITS (CHUNK_WORDS * 64u)
@@ -184,9 +185,11 @@ static int add_recorded(void *opaque, uint64_t first, uint64_t count, uint8_t *d
     uint64_t to = first + count;
     (void)err;
     for (uint64_t word = first / 64; word * 64 < to; word++) {
-        uint64_t bits = htole64(recorded(b, word, first, to));
-        for (unsigned i = 0; bits && i < 8; i++)
-            data[(word * 64 - first) / 8 + i] |= ((const uint8_t *)&bits)[i];
+        uint64_t bits = htole64(recorded(b, word, first, to)), there;
+        uint8_t *at = data + (word * 64 - first) / 8;
+        memcpy(&there, at, sizeof there);
+        there |= bits;
+        memcpy(at, &there, sizeof there);
     }
     return 0;
 }

@@ -266,7 +266,7 @@ static void test_who_may_not(void **state) {
 static void test_memory_is_bounded(void **state) {
     (void)state;
     enum { BITMAPS = 260 };
-    const uint64_t far = 32ull << 30;
+    const uint64_t far = 1ull << 30;
     create(2ull << 40, 65536);
     struct img *image =
         open_with(IMAGE, &(struct img_open_options){.flags = IMG_OPEN_WRITE, .cache = IMG_CACHE_UNSAFE});
