@@ -219,6 +219,11 @@ static bool look_at_switches(struct trial *t) {
     return true;
 }
 
+bool judge_discards(struct img *image) {
+    struct img_info info;
+    return img_info(image, &info, NULL) < 0 || info.version != 2 || !info.backing_file;
+}
+
 /* ---- going on ------------------------------------------------------------------------------------- */
 
 /* A place for a change: sector aligned, inside one window and the image. */
@@ -263,7 +268,7 @@ static int change_once(struct trial *t, struct img *image, struct rng *rng, unsi
         uint64_t from = (p.offset + cluster - 1) / cluster * cluster, to = p.offset + p.length;
         if (to != t->size) /* the image's last cluster may be short */
             to = to / cluster * cluster;
-        if (from < to && !t->judge->no_discard)
+        if (from < to && judge_discards(image))
             memset(p.bytes + (from - p.offset), 0, to - from);
         return img_discard(image, p.offset, p.length, err);
     }

@@ -32,7 +32,6 @@ struct judge {
     const char *keep;          /* a folder for failing states, or NULL */
     const char *dump;          /* a file that each judged state is saved to, or NULL */
     bool resizes;              /* the disk's size changes */
-    bool no_discard;           /* a discard has no effect on this image (version 2 over a backing file) */
     struct {
         const char *name;
         uint8_t *content; /* of all windows; owned */
@@ -56,6 +55,9 @@ bool judge_state(void *opaque, const struct replay_state *state);
 
 /* The same for one set of devices, whatever the model: opens, checks, and finds at most `max_leaks`. */
 bool judge_clean(struct judge *j, const struct bytes *devices, uint64_t max_leaks);
+
+/* A discard has no effect on an image of version 2 over a backing file. */
+bool judge_discards(struct img *image);
 
 /* Reads all windows of an open image, up to its size; what lies behind is zero. */
 int judge_read(const struct model *m, struct img *image, uint8_t *all, struct img_error *err);

@@ -143,13 +143,14 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
         .qemu_every = qemu_every(o),
         .keep = o->keep,
         .dump = o->dump,
-        .no_discard = s->no_discard,
         .resizes = s->resizes,
     };
     prepare(&w);
     load(&w, "image.qcow2");
     if (s->data_file)
         load(&w, "data.raw");
+    if (s->base_file)
+        load(&w, "base.qcow2");
     if (s->device_size)
         put_on_device(&w);
     meet_image(&w);

@@ -21,7 +21,7 @@ struct scenario {
     uint64_t l2_cache, refcount_cache; /* 0: JUDGE_CACHE */
     uint64_t device_size;              /* not 0: the image lies on a block device, with old bytes behind its end */
     bool data_file;                    /* data.raw is recorded as well */
-    bool no_discard;                   /* a discard has no effect (version 2 over a backing file) */
+    bool base_file;                    /* base.qcow2 is */
     bool without_zero;                 /* the storage cannot zero or punch */
     bool resizes;                      /* of a disk with bitmaps */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
@@ -32,6 +32,6 @@ struct scenario {
 
 /* The table; ends with a NULL name. Each part of it lives beside its run functions. */
 extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[],
-    scenarios_queue[], scenarios_snapshot[], scenarios_bitmap[];
+    scenarios_queue[], scenarios_snapshot[], scenarios_bitmap[], scenarios_chain[];
 
 #endif

@@ -226,7 +226,6 @@ const struct scenario scenarios_allocation[] = {
             CREATE "-o cluster_size=4k base.qcow2 100k && qemu-io -f qcow2 base.qcow2 -c 'write -P 5 0 100k' "
                    ">/dev/null && " CREATE "-o cluster_size=1k,compat=0.10 -b base.qcow2 -F qcow2 image.qcow2 128k",
         .run = run_everything,
-        .no_discard = true,
     },
     {
         .name = "copy-on-write-under-snapshot",

@@ -174,7 +174,7 @@ void guest_discarded(struct world *w, uint64_t offset, uint64_t length, uint64_t
     *to = offset + length;
     if (*to != img_size(w->image)) /* the image's last cluster may be short */
         *to = *to / cluster * cluster;
-    if (w->judge.no_discard || *to < *from)
+    if (!judge_discards(w->image) || *to < *from)
         *to = *from;
 }
 
