@@ -140,13 +140,25 @@ void report(const char *format, ...) {
     free(text);
 }
 
+/* Who only wants to read an image that is in use, and is refused for that, has another way. */
+static char *with_way_out(const char *first, const char *line) {
+    size_t length = strlen(line);
+    if (strncmp(line, "Is another process", 18) != 0 || !strstr(first, "Failed to get shared"))
+        return text_copy(line);
+    if (length > 0 && line[length - 1] == ')')
+        return text_format("%.*s; -U reads it anyway)", (int)length - 1, line);
+    return text_format("%s (-U = read it anyway)", line);
+}
+
 /* An image's sentence may have a hint on a line of its own, which gets no prefix. */
 static void report_lines(const char *prefix, const char *separator, const char *sentence) {
     char *copy = text_copy(sentence), *rest = copy;
     report("%s%s%s", prefix, separator, strsep(&rest, "\n"));
     while (rest) {
-        print_text(stderr, strsep(&rest, "\n"));
+        char *line = with_way_out(sentence, strsep(&rest, "\n"));
+        print_text(stderr, line);
         fputc('\n', stderr);
+        free(line);
     }
     free(copy);
 }

@@ -96,9 +96,16 @@ static int first_conflict(int fd, int base, unsigned permissions) {
     return PERMISSIONS;
 }
 
-static int in_use(struct img_error *err, const char *name, const char *what, int permission) {
+/* `byte` is locked by somebody else. */
+static int in_use(int fd, int byte, struct img_error *err, const char *name, const char *what, int permission) {
+    char holder[64] = "";
+    int pid;
+    if (err == NULL)
+        return -EAGAIN;
     img_fail(err, -EAGAIN, "Failed to get %s\"%s\" lock", what, permission_names[permission]);
-    return img_hint(err, -EAGAIN, "Is another process using the image [%s]?", name);
+    if (!lock_find_holder(fd, (uint64_t)byte, holder, sizeof holder, &pid))
+        return img_hint(err, -EAGAIN, "Is another process using the image [%s]?", name);
+    return img_hint(err, -EAGAIN, "Is another process using the image [%s]? (%s, pid = %d)", name, holder, pid);
 }
 
 static int take(int fd, struct lock_set set, const char *name, struct img_error *err) {
@@ -114,11 +121,11 @@ static int take(int fd, struct lock_set set, const char *name, struct img_error 
 
     int conflict = first_conflict(fd, UNSHARED_BASE, set.used);
     if (conflict >= 0 && conflict < PERMISSIONS)
-        return in_use(err, name, "", conflict);
+        return in_use(fd, UNSHARED_BASE + conflict, err, name, "", conflict);
     if (conflict == PERMISSIONS)
         conflict = first_conflict(fd, USED_BASE, set.unshared);
     if (conflict >= 0 && conflict < PERMISSIONS)
-        return in_use(err, name, "shared ", conflict);
+        return in_use(fd, USED_BASE + conflict, err, name, "shared ", conflict);
     return conflict < 0 ? conflict : 0;
 }
 

@@ -19,6 +19,10 @@ enum lock_mode {
  * `name` is for the message. */
 int lock_take(int fd, enum lock_mode mode, const char *name, struct img_error *err);
 
+/* Finds a process, as far as one may look, that has a lock on this byte of the file behind `fd`, by another descriptor
+ * than this one: its name and number (holder.c). */
+bool lock_find_holder(int fd, uint64_t byte, char *name, size_t size, int *pid);
+
 /* Gives the locks of `mode` back. Closing the last descriptor of the description does the same; this is for a
  * description that somebody else still has open. */
 void lock_drop(int fd, enum lock_mode mode);

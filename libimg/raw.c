@@ -123,8 +123,6 @@ static int measure(const struct img *image, const struct img_driver_options *opt
                             "The sum of offset (%" PRIu64 ") and size (%" PRIu64
                             ") has to be smaller or equal to the  actual size of the containing file (%" PRIu64 ")",
                             raw->base, options->raw_length, length);
-        if (options->raw_length % SECTOR)
-            return img_fail(err, -EINVAL, "Specified size is not multiple of %u", SECTOR);
         *size = options->raw_length;
     }
     return raw->part || image->file->fixed_size ? 0 : round_to_sector(image, size, err);

@@ -128,8 +128,9 @@ static void says_what_is_in_the_way(void **state) {
     struct storage *writer = open_storage(image, IMG_OPEN_WRITE, IMG_CACHE_WRITEBACK);
     assert_int_equal(try_open(0, &error), -EAGAIN);
     snprintf(expected, sizeof expected,
-             "Could not open '%s': Failed to get shared \"write\" lock\nIs another process using the image [%s]?",
-             image, image);
+             "Could not open '%s': Failed to get shared \"write\" lock\nIs another process using the image [%s]? "
+             "(test_lock, pid = %d)",
+             image, image, getpid());
     assert_string_equal(error.text, expected);
     assert_int_equal(error.code, -EAGAIN);
     assert_int_equal(try_open(IMG_OPEN_WRITE, &error), -EAGAIN);
