@@ -136,7 +136,7 @@ static void keep_state(struct state *s, unsigned k) {
     memcpy(s->states[k].unknown, s->unknown, WINDOW + 1);
 }
 
-static int see(void *opaque, uint64_t start, uint64_t length) {
+static int see_difference(void *opaque, uint64_t start, uint64_t length) {
     uint64_t *end = opaque;
     if (!length || start < *end || start + length < start)
         fuzz_fail("a difference of %llu bytes at %llu", (unsigned long long)length, (unsigned long long)start);
@@ -159,7 +159,7 @@ static void change_snapshots(struct state *s, uint8_t seed) {
         if (went_well(s, "a deletion", img_snapshot_delete(s->image, name, &err), &err))
             drop_state(s, k);
     } else if (seed % 4 == 1) {
-        went_well(s, "a comparison", img_snapshot_diff(s->image, name, NULL, see, &end, &err), &err);
+        went_well(s, "a comparison", img_snapshot_diff(s->image, name, NULL, see_difference, &end, &err), &err);
         went_well(s, "descent", img_snapshot_parent(s->image, seed & 16 ? name : NULL, &parent, &err), &err);
     } else if (went_well(s, "going back", img_snapshot_apply(s->image, name, &err), &err)) {
         memcpy(s->model, s->states[k].model, WINDOW + 1);
