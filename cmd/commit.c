@@ -35,6 +35,7 @@ static const struct option long_opts[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -160,7 +161,7 @@ const struct command commit_command = {
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"
-               "      --output=human|json how to print the result\n" HELP_KEYS,
+               "      --output=human|json how to print the result\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:t:b:dr:pq",
     .long_opts = long_opts,
     .run = run,

@@ -32,6 +32,7 @@ static const struct option long_opts[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"output", required_argument, NULL, OPT_OUTPUT},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -142,7 +143,7 @@ const struct command rebase_command = {
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"
-               "      --output=human|json how to print the result\n" HELP_KEYS,
+               "      --output=human|json how to print the result\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "f:t:T:b:F:B:uUpq",
     .long_opts = long_opts,
     .run = run,

@@ -27,11 +27,11 @@ _img_options() {
             --force-share --oob-writes --copy-range-offloading --output "$_img_names" \
             --target-image-opts --help
         ;;
-    amend) echo --format --cache --options --force --progress --quiet --output "$_img_keys" --help ;;
-    commit) echo --format --cache --base --drop --rate-limit --progress --quiet --output "$_img_keys" --help ;;
+    amend) echo --format --cache --options --force --progress --quiet --output "$_img_names" --help ;;
+    commit) echo --format --cache --base --drop --rate-limit --progress --quiet --output "$_img_names" --help ;;
     rebase)
         echo --format --cache --backing-cache --backing --backing-format --backing-unsafe --force-share --progress --quiet \
-            --output "$_img_keys" --help
+            --output "$_img_names" --help
         ;;
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;
     io)
