@@ -593,7 +593,7 @@ static int lower_group(struct work *w, uint64_t group, struct img_error *err) {
     struct qcow2 *q = w->q;
     uint64_t first = group * w->d.per_block, low = UINT64_MAX, high = 0;
     for (uint64_t c = first; c < first + w->d.per_block; c++) {
-        uint64_t old, count;
+        uint64_t old, count = 0;
         if (!deltas_at(&w->d, c))
             continue;
         int r = deltas_old_count(&w->d, c, &old, err);
