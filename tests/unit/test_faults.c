@@ -164,6 +164,40 @@ static void test_bitmaps_that_could_not_be_marked(void **state) {
     }
 }
 
+/* What was recorded cannot be stored: the close says so, the data are there, and the bitmap is not believed. */
+static void test_bitmaps_that_could_not_be_stored(void **state) {
+    (void)state;
+    for (unsigned writes = 0, failures = 0;; writes++) {
+        struct faulty f;
+        struct img_info info;
+        uint64_t start, length;
+        sh("rm -f " IMAGE);
+        create_qcow2(IMAGE, MIB);
+        sh("qemu-img bitmap --add " IMAGE " b");
+        struct img *image = open_faulty(&f);
+        write_fill(image, 0, 65536, 1);
+        assert_int_equal(img_flush(image, &err), 0);
+        fail_writes_after(&f, writes, -ENOSPC);
+        int r = img_close(image, &err);
+        image = open_flags(IMAGE, 0);
+        expect_fill(image, 0, 65536, 1);
+        assert_int_equal(img_info(image, &info, &err), 0);
+        assert_int_equal(info.nbitmaps, 1);
+        if (!info.bitmaps[0].in_use) {
+            assert_int_equal(img_bitmap_next(image, "b", 0, &start, &length, &err), 0);
+            assert_true(start == 0 && length == 65536);
+        }
+        assert_true(r < 0 || !info.bitmaps[0].in_use);
+        close_image(image);
+        failures += r < 0;
+        if (r == 0) {
+            assert_true(failures > 3);
+            assert_clean();
+            break;
+        }
+    }
+}
+
 /* Grows the disk, and with it the L1 table, on a host that fails after so many writes. */
 static int grow_and_fail(struct faulty *f, unsigned writes, int error, struct img **image) {
     sh("rm -f " IMAGE);
@@ -281,6 +315,7 @@ int main(void) {
         FAULTY(test_counts_fall_once),
         FAULTY(test_an_unreadable_table_fails_one_request),
         FAULTY(test_bitmaps_that_could_not_be_marked),
+        FAULTY(test_bitmaps_that_could_not_be_stored),
         FAULTY(test_growth_without_space_leaks_nothing),
         FAULTY(test_growth_that_fails_stays_failed),
         FAULTY(test_a_repaired_image_that_cannot_be_loaded),
