@@ -5,6 +5,7 @@
  * commands change, is refused with a pointer to them.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +13,17 @@
 #include "describe.h"
 #include "options.h"
 #include "report.h"
+#include "secret.h"
 #include "size.h"
 #include "target.h"
+
+/* What encrypt.* says of the key slots. */
+struct slots {
+    char *state, *new_secret, *old_secret;
+    int slot; /* -1: none given */
+    unsigned iter_time;
+    bool given, iter_time_given, force;
+};
 
 struct amend {
     const char *file, *format;
@@ -23,6 +33,7 @@ struct amend {
     struct progress progress;
     struct img_amend_options options;
     char *data_file;
+    struct slots slots;
     struct img *image;
 };
 
@@ -53,8 +64,8 @@ static bool take(struct amend *a, int opt) {
             return true;
         report("Invalid cache option: %s", optarg);
         return false;
-    case OPT_FORCE: /* for what could lock a user out of an image: nothing of it is here */
-        return true;
+    case OPT_FORCE:
+        return a->slots.force = true;
     default:
         return common_option(opt, &a->common);
     }
@@ -133,16 +144,109 @@ static bool refuse_backing(struct amend *a, const char *name, const char *value)
     return false;
 }
 
-/* Key slots of encrypted images. */
-static bool refuse_keys(struct amend *a, const char *name, const char *value) {
-    struct img_info info;
-    (void)value;
-    if (img_info(a->image, &info, NULL) == 0 && info.encrypted)
-        report("Option '%s' is not supported yet", name);
-    else
-        report("Can't amend encryption options - encryption not present");
+/* ---- key slots ---- */
+
+static bool take_text(struct amend *a, char **text, const char *value) {
+    free(*text);
+    *text = text_copy(value);
+    return a->slots.given = true;
+}
+
+static bool set_state(struct amend *a, const char *name, const char *value) {
+    (void)name;
+    return take_text(a, &a->slots.state, value);
+}
+
+static bool set_new_secret(struct amend *a, const char *name, const char *value) {
+    (void)name;
+    return take_text(a, &a->slots.new_secret, value);
+}
+
+static bool set_old_secret(struct amend *a, const char *name, const char *value) {
+    (void)name;
+    return take_text(a, &a->slots.old_secret, value);
+}
+
+static bool parse_number(const char *name, const char *value, unsigned long *number) {
+    char *end;
+    errno = 0;
+    *number = strtoul(value, &end, 0);
+    if (*value >= '0' && *value <= '9' && !*end && !errno && *number <= INT_MAX)
+        return true;
+    report("Parameter '%s' expects a number", name);
     return false;
 }
+
+static bool set_iter_time(struct amend *a, const char *name, const char *value) {
+    unsigned long number;
+    if (!parse_number(name, value, &number))
+        return false;
+    a->slots.iter_time = (unsigned)number;
+    return a->slots.given = a->slots.iter_time_given = true;
+}
+
+static bool set_keyslot(struct amend *a, const char *name, const char *value) {
+    unsigned long number;
+    if (!parse_number(name, value, &number))
+        return false;
+    if (number > 7) {
+        report("Invalid keyslot %lu specified, must be between 0 and 7", number);
+        return false;
+    }
+    a->slots.slot = (int)number;
+    return a->slots.given = true;
+}
+
+/* What goes together; NULL when nothing is wrong with it. */
+static const char *slots_contradiction(const struct slots *s) {
+    if (!s->state)
+        return "Parameter 'state' is missing";
+    if (strcmp(s->state, "active") == 0) {
+        if (!s->new_secret)
+            return "'new-secret' is required to activate a keyslot";
+        return s->old_secret ? "'old-secret' must not be given when activating keyslots" : NULL;
+    }
+    if (s->new_secret)
+        return "'new-secret' must not be given when erasing keyslots";
+    if (s->iter_time_given)
+        return "'iter-time' must not be given when erasing keyslots";
+    if (s->slot < 0 && !s->old_secret)
+        return "To erase keyslot(s), either explicit keyslot index or the password currently contained in them must be "
+               "given";
+    return NULL;
+}
+
+static bool check_slots(const struct amend *a) {
+    const struct slots *s = &a->slots;
+    struct img_info info;
+    if (img_info(a->image, &info, NULL) < 0 || !info.encrypted) {
+        report("Can't amend encryption options - encryption not present");
+        return false;
+    }
+    if (s->state && strcmp(s->state, "active") != 0 && strcmp(s->state, "inactive") != 0) {
+        report("Parameter 'state' does not accept value '%s'", s->state);
+        return false;
+    }
+    const char *wrong = slots_contradiction(s);
+    if (wrong)
+        report("%s", wrong);
+    return !wrong;
+}
+
+static int change_slots(const struct amend *a, struct img_error *err) {
+    const struct slots *s = &a->slots;
+    const char *id = s->new_secret ? s->new_secret : s->old_secret;
+    const struct img_key *key = id ? secret_find(id) : NULL;
+    if (id && !key) {
+        snprintf(err->text, sizeof(err->text), "No secret with id '%s'", id);
+        return -ENOKEY;
+    }
+    int ret = s->new_secret ? img_key_add(a->image, key, s->slot, s->iter_time, err)
+                            : img_key_remove(a->image, key, s->slot, s->force, err);
+    return ret < 0 ? ret : 0;
+}
+
+/* ---- the table ---- */
 
 struct amendment {
     const char *name, *kind, *help;
@@ -155,11 +259,12 @@ static const struct amendment amendments[] = {
     {"compat", "<str>", "Compatibility level (v2 [0.10] or v3 [1.1])", set_compat},
     {"data_file", "<str>", "File name of an external data file", set_data_file},
     {"data_file_raw", "<bool (on/off)>", "The external data file must stay valid as a raw image", set_data_file_raw},
-    {"encrypt.iter-time", "<num>", "Time to spend in PBKDF in milliseconds", refuse_keys},
-    {"encrypt.keyslot", "<num>", "Select a single keyslot to modify explicitly", refuse_keys},
-    {"encrypt.new-secret", "<str>", "New secret to set in the matching keyslots. Empty string to erase", refuse_keys},
-    {"encrypt.old-secret", "<str>", "Select all keyslots that match this password", refuse_keys},
-    {"encrypt.state", "<str>", "Select new state of affected keyslots (active/inactive)", refuse_keys},
+    {"encrypt.iter-time", "<num>", "Time to spend in PBKDF in milliseconds", set_iter_time},
+    {"encrypt.keyslot", "<num>", "Select a single keyslot to modify explicitly", set_keyslot},
+    {"encrypt.new-secret", "<str>", "New secret to set in the matching keyslots. Empty string to erase",
+     set_new_secret},
+    {"encrypt.old-secret", "<str>", "Select all keyslots that match this password", set_old_secret},
+    {"encrypt.state", "<str>", "Select new state of affected keyslots (active/inactive)", set_state},
     {"lazy_refcounts", "<bool (on/off)>", "Postpone refcount updates", set_lazy_refcounts},
     {"refcount_bits", "<num>", "Width of a reference count entry in bits", set_refcount_bits},
     {"size", "<size>", "Virtual disk size", set_size},
@@ -167,10 +272,25 @@ static const struct amendment amendments[] = {
 #define AMENDMENTS (sizeof(amendments) / sizeof(amendments[0]))
 
 /* Options of `create` alone. */
-static const char *const only_created[] = {
-    "cluster_size",           "compression_type",  "encrypt.cipher-alg", "encrypt.format", "encrypt.hash-alg",
-    "encrypt.ivgen-alg",      "encryption",        "extended_l2",        "preallocation",  "encrypt.cipher-mode",
-    "encrypt.ivgen-hash-alg", "encrypt.key-secret"};
+static const char *const only_created[] = {"cluster_size",
+                                           "compression_type",
+                                           "encrypt.cipher-alg",
+                                           "encrypt.format",
+                                           "encrypt.hash-alg",
+                                           "encrypt.ivgen-alg",
+                                           "encryption",
+                                           "extended_l2",
+                                           "preallocation",
+                                           "encrypt.cipher-mode",
+                                           "encrypt.ivgen-hash-alg",
+                                           "encrypt.key-secret",
+                                           "size",
+                                           "cipher-alg",
+                                           "cipher-mode",
+                                           "hash-alg",
+                                           "ivgen-alg",
+                                           "ivgen-hash-alg",
+                                           "key-secret"};
 
 static bool refuse_name(const char *name) {
     report("Invalid parameter '%s'", name);
@@ -180,23 +300,30 @@ static bool refuse_name(const char *name) {
     return false;
 }
 
-static bool take_one(struct amend *a, const char *name, const char *value) {
-    for (size_t i = 0; i < AMENDMENTS; i++)
-        if (strcmp(name, amendments[i].name) == 0)
-            return amendments[i].set(a, name, value ? value : "on");
-    return refuse_name(name);
+/* What a format calls it; NULL: it has no such thing. A LUKS image has nothing but key slots. */
+static const char *name_in(const struct amendment *a, const char *format) {
+    static const char prefix[] = "encrypt.";
+    if (strcmp(format, "luks") != 0)
+        return a->name;
+    return strncmp(a->name, prefix, sizeof(prefix) - 1) == 0 ? a->name + sizeof(prefix) - 1 : NULL;
+}
+
+static const struct amendment *find_amendment(const char *name, const char *format) {
+    for (size_t i = 0; i < AMENDMENTS; i++) {
+        const char *known = name_in(&amendments[i], format);
+        if (known && strcmp(name, known) == 0)
+            return &amendments[i];
+    }
+    return NULL;
 }
 
 /* A name that is not known is wrong whatever the values of the others are. */
-static bool names_are_known(const char *list) {
+static bool names_are_known(const char *list, const char *format) {
     bool known = true;
     while (known && list && *list) {
         char *name, *value;
-        size_t i = 0;
         list = options_next(list, &name, &value);
-        while (i < AMENDMENTS && strcmp(name, amendments[i].name) != 0)
-            i++;
-        known = i < AMENDMENTS || refuse_name(name);
+        known = find_amendment(name, format) || refuse_name(name);
         free(name);
         free(value);
     }
@@ -205,19 +332,28 @@ static bool names_are_known(const char *list) {
 
 static bool take_list(struct amend *a) {
     const char *list = a->list;
-    bool good = names_are_known(list);
+    bool good = names_are_known(list, img_format(a->image));
     while (good && list && *list) {
         char *name, *value;
         list = options_next(list, &name, &value);
-        good = take_one(a, name, value);
+        good = find_amendment(name, img_format(a->image))->set(a, name, value ? value : "on");
         free(name);
         free(value);
     }
     return good;
 }
 
-static void print_amendment(const struct amendment *a) {
-    char *what = text_format("%s=%s", a->name, a->kind);
+static bool can_be_amended(const char *format) {
+    if (strcmp(format, "qcow2") == 0 || strcmp(format, "luks") == 0)
+        return true;
+    report("Format driver '%s' does not support option amendment", format);
+    return false;
+}
+
+static void print_amendment(const struct amendment *a, const char *format) {
+    if (!name_in(a, format))
+        return;
+    char *what = text_format("%s=%s", name_in(a, format), a->kind);
     printf("  %-22s - %s\n", what, a->help);
     free(what);
 }
@@ -227,13 +363,11 @@ static int print_amendments(const char *format) {
         report("Unknown file format '%s'", format);
         return EXIT_FAILURE;
     }
-    if (strcmp(format, "qcow2") != 0) {
-        report("Format driver '%s' does not support option amendment", format);
+    if (!can_be_amended(format))
         return EXIT_FAILURE;
-    }
-    printf("Amend options for 'qcow2':\n");
+    printf("Amend options for '%s':\n", format);
     for (size_t i = 0; i < AMENDMENTS; i++)
-        print_amendment(&amendments[i]);
+        print_amendment(&amendments[i], format);
     return EXIT_SUCCESS;
 }
 
@@ -253,7 +387,9 @@ static bool change(struct amend *a) {
     a->options.opaque = a;
     catch_signals();
     progress_start(&a->progress, style, img_size(a->image), 1, a->common.output == OUTPUT_JSON ? stderr : stdout);
-    int ret = img_amend(a->image, &a->options, &err);
+    int ret = strcmp(img_format(a->image), "qcow2") == 0 ? img_amend(a->image, &a->options, &err) : 0;
+    if (ret == 0 && a->slots.given)
+        ret = change_slots(a, &err);
     progress_finish(&a->progress, ret == 0);
     if (ret == 0) {
         ret = img_close(a->image, &err);
@@ -269,19 +405,17 @@ static int amend(struct amend *a) {
     a->image = open_image(a->file, &open);
     if (!a->image)
         return EXIT_FAILURE;
-    if (strcmp(img_format(a->image), "qcow2") != 0) {
-        report("Format driver '%s' does not support option amendment", img_format(a->image));
+    if (!can_be_amended(img_format(a->image)))
         return EXIT_FAILURE;
-    }
     if (options_want_help(a->list))
         return print_amendments(img_format(a->image));
-    if (!take_list(a) || !change(a))
+    if (!take_list(a) || (a->slots.given && !check_slots(a)) || !change(a))
         return EXIT_FAILURE;
     return a->common.output == OUTPUT_JSON && !a->common.quiet ? describe_result(a->file, a->format) : EXIT_SUCCESS;
 }
 
 static int run(int argc, char **argv) {
-    struct amend a = {0};
+    struct amend a = {.slots.slot = -1};
     int opt;
     while ((opt = next_option(&amend_command, argc, argv)) != -1)
         if (!take(&a, opt))
@@ -300,6 +434,9 @@ static int run(int argc, char **argv) {
     die_if_interrupted();
     free(a.list);
     free(a.data_file);
+    free(a.slots.state);
+    free(a.slots.new_secret);
+    free(a.slots.old_secret);
     return status;
 }
 
@@ -310,7 +447,7 @@ const struct command amend_command = {
     .options = "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "  -t, --cache=CACHE       cache mode [writeback]\n"
                "  -o, --options=LIST      name=value,...; -o help lists them\n"
-               "      --force             taken as qemu-img takes it\n"
+               "      --force             erase the last key slot too\n"
                "  -p, --progress[=auto|bar|percent|json]\n"
                "                          show how far it is\n"
                "  -q, --quiet             print nothing but errors\n"

@@ -14,6 +14,7 @@
 
 struct io_args {
     struct io_open how;
+    struct common_options common;
     char **commands; /* of -c, in their order; borrowed */
     size_t ncommands;
     const char *file; /* NULL: none */
@@ -35,6 +36,7 @@ static const struct option long_opts[] = {
     {"force-share", no_argument, NULL, 'U'},
     {"version", no_argument, NULL, 'V'},
     OPTIONS_KEYS,
+    OPTION_IMAGE_OPTS,
     OPTIONS_END,
 };
 
@@ -64,12 +66,12 @@ static bool take(struct io_args *a, int opt) {
         return io_parse_discard(optarg, &a->how);
     case 'U':
         return a->how.force_share = true;
-    case OPT_OBJECT:
-    case OPT_KEY:
-    case OPT_KEY_FILE:
-        return common_option(opt, &(struct common_options){0});
+    case 'C':
+    case 'm':
+    case 'T':
+        return true; /* what they ask for changes nothing that can be seen */
     default:
-        return true; /* -C, -m, -T: what they ask for changes nothing that can be seen */
+        return common_option(opt, &a->common);
     }
 }
 
@@ -95,6 +97,7 @@ static int run(int argc, char **argv) {
     struct io_args a = {.how.unmap = true};
     struct shell s = {0};
     int status = parse(&a, argc, argv);
+    a.how.image_opts = image_opts_given();
     if (status < 0 && a.file && !shell_open(&s, a.file, &a.how))
         status = EXIT_FAILURE;
     if (status < 0) {
@@ -116,7 +119,7 @@ const struct command io_command = {
     .name = "io",
     .summary = "read, write and look at an image by hand or from a script",
     .usage = "[-f FORMAT] [-r] [-s] [-U] [-n | -t CACHE] [-d unmap|ignore] [-i AIO] [-c COMMAND]...\n           "
-             "[--object=SECRET] [--key=ID] [--key-file=PATH] [FILE]",
+             "[--object=SECRET] [--key=ID] [--key-file=PATH] [--image-opts] [FILE]",
     .options = "  -c, --cmd=COMMAND       run this command; may be given many times [read them from stdin]\n"
                "  -f, --format=FORMAT     the image's format, probed if not given\n"
                "  -r, --read-only         open it for reading only\n"
@@ -128,7 +131,7 @@ const struct command io_command = {
                "  -i, --aio=MODE          threads, native or io_uring [io_uring]\n"
                "  -k, --native-aio        the same as -i native\n"
                "  -C, -m, -T              taken as qemu-io takes them, without effect\n"
-               "  -V, --version           show the version\n" HELP_KEYS,
+               "  -V, --version           show the version\n" HELP_IMAGE_OPTS HELP_KEYS,
     .short_opts = "c:d:f:rsnCmki:t:T:UV",
     .long_opts = long_opts,
     .run = run,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../names.h"
+#include "../nodes.h"
 #include "../options.h"
 #include "../report.h"
 #include "../secret.h"
@@ -92,6 +93,10 @@ static int open_file(struct shell *s, const char *file, const struct io_open *ho
         .format = how->format,
         .ask_key = secret_ask,
     };
+    if (how->image_opts || nodes_is_name(file)) { /* which reports by itself */
+        s->image = open_image_as(file, how->image_opts, &options);
+        return s->image ? 0 : -EEXIST;
+    }
     if (!how->temporary)
         return img_open(path_of(file), &options, &s->image, err);
     char *overlay = make_overlay(path_of(file), how, err);
@@ -136,7 +141,7 @@ bool shell_open(struct shell *s, const char *file, const struct io_open *how) {
     }
     if (open_file(s, file, how, &err) < 0) {
         s->image = NULL;
-        return refuse(file, &err);
+        return err.code ? refuse(file, &err) : false;
     }
     struct img_queue_options options = {.flags = how->threads ? IMG_QUEUE_THREADS : 0};
     if (img_queue_create(s->image, &options, &s->queue, &err) < 0) {
@@ -144,7 +149,7 @@ bool shell_open(struct shell *s, const char *file, const struct io_open *how) {
         s->image = NULL;
         return refuse(file, &err);
     }
-    if (!how->format && !how->read_only)
+    if (!how->format && !how->read_only && !how->image_opts && !nodes_is_name(file))
         warn_probed_raw(file, s->image);
     remember(s, file, how);
     return true;
@@ -307,7 +312,7 @@ static int reopen_as(struct shell *s, const struct io_open *how) {
     char *file = text_copy(s->file);
     struct io_open wanted = *how;
     char *format = text_copy(img_format(s->image));
-    wanted.format = s->how.temporary ? s->how.format : format;
+    wanted.format = s->how.temporary || s->how.image_opts || nodes_is_name(file) ? s->how.format : format;
     int result = shell_close(s) && shell_open(s, file, &wanted) ? 0 : -1;
     free(format);
     free(file);

@@ -26,6 +26,7 @@ struct io_open {
     const char *format;
     enum img_cache cache;
     bool read_only, force_share;
+    bool image_opts; /* its name is a list of options */
     bool unmap;     /* discards reach the image, and zeroes may give space back */
     bool temporary; /* writes go to an overlay that nobody sees again */
     bool threads;   /* no io_uring */

@@ -36,7 +36,7 @@ _img_options() {
     create) echo --format --options --backing --backing-format --backing-unsafe --quiet --output "$_img_keys" --help ;;
     io)
         echo --cmd --format --read-only --snapshot --force-share --nocache --cache --discard --aio --native-aio --version \
-            "$_img_keys" --help
+            "$_img_names" --help
         ;;
     info) echo --format --output --backing-chain --cache --snapshot --force-share "$_img_names" --help ;;
     dd) echo --format --target-format --force-share --progress --output "$_img_names" --help ;;
@@ -69,7 +69,8 @@ _img_values() {
     check:--repair | check:-r) echo leaks all ;;
     bench:--aio | bench:-i) echo threads native io_uring ;;
     amend:-o | amend:--options)
-        echo help size= compat= lazy_refcounts= refcount_bits= data_file= data_file_raw= ;;
+        echo help size= compat= lazy_refcounts= refcount_bits= data_file= data_file_raw= encrypt.state= encrypt.new-secret= \
+            encrypt.old-secret= encrypt.keyslot= encrypt.iter-time= ;;
     *:--options | *:--target-format-options | convert:-o | create:-o | measure:-o)
         echo help size= preallocation= cluster_size= compat= compression_type= extended_l2= lazy_refcounts= \
             refcount_bits= backing_file= backing_fmt= data_file= data_file_raw= encrypt.format= \

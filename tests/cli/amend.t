@@ -160,6 +160,45 @@ run img amend -o compat=0.10 zeroes
 is "$status $err" "1 img: snapshot 'two' has zero clusters, which version 2 cannot say" "zeroes in a snapshot stop the way down"
 check "... and the image is of version 3 still" sh -c "qemu-img info zeroes | grep -q 'compat: 1.1'"
 
+# key slots: each step by both tools, and both say the same
+printf one >pw1
+printf two >pw2
+o1=secret,id=s1,file=pw1 o2=secret,id=s2,file=pw2
+for who in theirs mine; do
+    qemu-img create -q --object $o1 -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s1,encrypt.iter-time=10 $who.enc 1M
+    qemu-img create -q --object $o1 -f luks -o key-secret=s1,iter-time=10 $who.luks 1M
+done
+slots() { qemu-img info "$1" | grep -A1 '\[[0-7]\]:' | grep -c 'active: true'; }
+while read -r prefix options; do
+    list=
+    for option in $options; do list=$list,$prefix$option; done
+    case $prefix in encrypt.) driver=qcow2 key=encrypt.key-secret file=enc ;; *) prefix='' driver=luks key=key-secret file=luks ;; esac
+    list=$(echo "$list" | sed 's/luks://g')
+    for who in theirs mine; do
+        case $who in theirs) tool=qemu-img ;; *) tool=$IMG ;; esac
+        st=0
+        "$tool" amend --object $o1 --object $o2 -o "${list#,}" --image-opts driver=$driver,file.filename=$who.$file,$key=s1 >$who.out 2>$who.err || st=$?
+        { echo "status $st"; sed -e 's/^[a-z-]*: //' -e 's/ $//' $who.err; slots $who.$file; } >$who.all
+    done
+    is "$(cat mine.all)" "$(cat theirs.all)" "$driver: ${list#,}"
+done <<'LIST'
+encrypt. state=active iter-time=10
+encrypt. new-secret=s2
+encrypt. state=inactive
+encrypt. state=foo
+encrypt. state=active new-secret=nope
+encrypt. state=active new-secret=s2 keyslot=9
+encrypt. state=active new-secret=s2 old-secret=s1
+encrypt. state=active new-secret=s2 keyslot=5 iter-time=10
+encrypt. state=inactive keyslot=3
+encrypt. state=inactive old-secret=s2
+encrypt. state=inactive keyslot=0
+luks: state=active new-secret=s2 iter-time=10
+luks: state=inactive old-secret=s2
+luks: size=4M
+LIST
+check "the disk is there still" qemu-io --object $o1 -c 'read 0 1M' --image-opts driver=qcow2,file.filename=mine.enc,encrypt.key-secret=s1
+
 run img amend -p -o compat=1.1 mine/a
 like "$out" "    (0.00/100%)*(100.00/100%)*" "-p prints percent lines"
 run img amend --output=json -o compat=0.10 mine/a
