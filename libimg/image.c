@@ -130,7 +130,7 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     image->cache = options->cache;
     image->writable = options->flags & IMG_OPEN_WRITE;
     image->assembled =
-        node && (node->offset || node->length ||
+        node && (node->offset || node->length || node->own_backing ||
                  (node->file && node->file->kind != IMG_NODE_FILE && node->file->kind != IMG_NODE_DEVICE));
     int r = image->path ? choose_driver(image, options->format, err) : img_fail(err, -ENOMEM, "no memory");
     if (r == 0) {

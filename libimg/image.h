@@ -27,7 +27,7 @@ struct img {
     enum img_cache cache;
     bool writable;
     bool probed_raw;              /* raw by probing: must not become another format */
-    bool assembled;               /* more than its path says: a part of a file, or on another image */
+    bool assembled;               /* more than its path says: a part of a file, on another image, with another below */
     pthread_mutex_t whole;        /* one call at a time that acts on the image as a whole: resize, check */
     pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
     struct img_crypto *crypto;    /* of an encrypted image (crypto.h); NULL: guest data is stored as it is */
