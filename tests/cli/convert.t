@@ -251,4 +251,26 @@ pattern data 2048
 started=$(date +%s%N)
 run img convert -r 2M -O qcow2 data data.qcow2
 check "but data" [ $(($(date +%s%N) - started)) -ge 900000000 ]
+truncate -s 4M r.raw
+qemu-img create -q -f qcow2 q.qcow2 4M
+same_as_qemu <<'LIST'
+rm o: convert -l snapshot.bogus=1 q.qcow2 o
+rm o: convert -l s1 q.qcow2 r.raw o
+rm o: convert -l s1 r.raw o
+rm o: convert -t bogus q.qcow2 o
+rm o: convert -T bogus q.qcow2 o
+rm o: convert -r abc q.qcow2 o
+rm o: convert -m 0 q.qcow2 o
+rm o: convert -n -B x -F raw q.qcow2 r.raw
+rm o: convert -F raw -O qcow2 q.qcow2 o
+rm o: convert -B r.raw -O qcow2 q.qcow2 o
+rm o: convert -n q.qcow2 nosuch
+rm o: convert -n -O qcow2 q.qcow2 r.raw
+rm o: convert -n -O bogus q.qcow2 r.raw
+rm o: convert -n -o size=3M -O qcow2 q.qcow2 r.raw
+rm o: convert --target-is-zero q.qcow2 r.raw
+rm o: convert -c -O qcow2 -o preallocation=full q.qcow2 o
+rm o: convert -n -c -O raw q.qcow2 r.raw
+rm o: convert q.qcow2 r.raw -B r.raw -F raw -O qcow2 o
+LIST
 done_testing

@@ -47,6 +47,13 @@ qemu-io -f qcow2 -c 'discard 0 1M' snap.qcow2 >/dev/null
     for size in 0 1 100 1G 2P 9223372036854775807; do
         printf 'measure --size %s\n' "$size" "$size -O qcow2" "$size --output=json" "$size -U"
     done
+    for options in encrypt.format=luks encrypt.format=luks,cluster_size=4k encrypt.format=luks,encrypt.cipher-alg=aes-128 \
+        encrypt.format=luks,encrypt.cipher-mode=cbc,encrypt.cipher-alg=aes-128; do
+        echo "measure --object secret,id=s,data=abc -O qcow2 -o $options,encrypt.key-secret=s --size 1G"
+        echo "measure --object secret,id=s,data=abc -O qcow2 -o $options,encrypt.key-secret=s base.qcow2"
+    done
+    echo "measure --object secret,id=s,data=abc -O luks -o key-secret=s --size 1G"
+    echo "measure --object secret,id=s,data=abc -O luks -o key-secret=s,cipher-alg=aes-128 base.qcow2"
     # what is wrong
     printf 'measure %s\n' '' '--size abc' '--size 8E' '--size -1' '-O qcow2 --size 7E' '--output=xml --size 1' \
         'base.qcow2 odd.raw' '-f raw --size 1' '-l x --size 1' '--size 10 base.qcow2' '-l nosuch base.qcow2' \
