@@ -572,8 +572,9 @@ IMG_API int img_snapshot_diff(struct img *image, const char *a, const char *b, i
  * -EEXIST: it is in use; -ENOSPC: all are. */
 IMG_API int img_key_add(struct img *image, const struct img_key *key, int slot, unsigned iter_time,
                         struct img_error *err) IMG_WARN_UNUSED;
-/* Erases one slot, or with `slot` -1 all that open with `key`. -EPERM: the image could never be opened again, and it is
- * not forced; -ENOENT: the slot is not in use; -EACCES: no slot opens with `key`. */
+/* Erases one slot (if it opens with `key`, unless that is NULL), or with `slot` -1 all that open with `key`. -EPERM:
+ * the image could never be opened again, and it is not forced; -ENOENT: the slot is not in use; -EACCES: no slot opens
+ * with `key`. */
 IMG_API int img_key_remove(struct img *image, const struct img_key *key, int slot, bool force,
                            struct img_error *err) IMG_WARN_UNUSED;
 /* Adds `to`, then erases the slots that open with `from`; returns the new slot. */

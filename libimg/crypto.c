@@ -155,11 +155,9 @@ static unsigned active_slots(const struct luks_header *h) {
 
 static int choose_slot(const struct luks_header *h, int slot, struct img_error *err) {
     if (slot >= 0)
-        return !h->slots[slot].active ? slot
-                                      : img_fail(err, -EEXIST,
-                                                 "Can't update an active keyslot %d: it must be removed "
-                                                 "first",
-                                                 slot);
+        return !h->slots[slot].active
+                   ? slot
+                   : img_fail(err, -EEXIST, "Refusing to overwrite active keyslot %d - please erase it first", slot);
     for (int i = 0; i < LUKS_SLOTS; i++)
         if (!h->slots[i].active)
             return i;
@@ -184,15 +182,17 @@ int img_key_add(struct img *image, const struct img_key *key, int slot, unsigned
     return r < 0 ? r : add_key(image, key, slot, iter_time, err);
 }
 
-/* The bits of the slots that open with the key. */
-static int matching_slots(struct img *image, const struct img_key *key, unsigned *slots, struct img_error *err) {
+/* The bits of the slots (of `one` alone, if it is not -1) that open with the key. */
+static int matching_slots(struct img *image, const struct img_key *key, int one, unsigned *slots,
+                          struct img_error *err) {
     struct img_crypto *c = image->crypto;
     uint64_t budget = LUKS_ITERATIONS_DEFAULT;
     uint8_t *master = secure_alloc(LUKS_KEY_MAX);
     int r = master ? 0 : img_fail(err, -ENOMEM, "no memory for a key");
     *slots = 0;
     for (unsigned i = 0; r >= 0 && i < LUKS_SLOTS; i++) {
-        r = c->header.slots[i].active ? luks_try_slot(&c->place, &c->header, i, key, &budget, master, err) : 0;
+        bool asked = c->header.slots[i].active && (one < 0 || (int)i == one);
+        r = asked ? luks_try_slot(&c->place, &c->header, i, key, &budget, master, err) : 0;
         *slots |= r > 0 ? 1u << i : 0;
     }
     secure_free(master, LUKS_KEY_MAX);
@@ -217,13 +217,19 @@ int img_key_remove(struct img *image, const struct img_key *key, int slot, bool 
         return r;
     SCOPED_MUTEX(&image->whole);
     r = begin_change(image, err);
-    if (r == 0 && slot < 0)
-        r = matching_slots(image, key, &slots, err);
     if (r < 0)
         return r;
     const struct luks_header *h = &image->crypto->header;
     if (slot >= 0 && !h->slots[slot].active)
-        return force ? 0 : img_fail(err, -ENOENT, "Given keyslot %d is already erased (inactive)", slot);
+        return force ? 0 : img_fail(err, -ENOENT, "Given keyslot %d is already erased (inactive) ", slot);
+    if (key)
+        r = matching_slots(image, key, slot, &slots, err);
+    if (r < 0)
+        return r;
+    if (!force && slot < 0 && (unsigned)__builtin_popcount(slots) >= active_slots(h))
+        return img_fail(err, -EPERM,
+                        "All the active keyslots match the (old) password that was given and erasing them will erase "
+                        "all the data in the image irreversibly - refusing operation");
     if (!force && (unsigned)__builtin_popcount(slots) >= active_slots(h))
         return img_fail(err, -EPERM,
                         "Attempt to erase the only active keyslot %d which will erase all the data in the "
@@ -238,7 +244,7 @@ int img_key_change(struct img *image, const struct img_key *from, const struct i
     SCOPED_MUTEX(&image->whole);
     int r = begin_change(image, err);
     if (r == 0)
-        r = matching_slots(image, from, &slots, err);
+        r = matching_slots(image, from, -1, &slots, err);
     if (r < 0)
         return r;
     r = add_key(image, to, -1, iter_time, err);

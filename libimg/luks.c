@@ -29,6 +29,13 @@ static int luks_open(struct img *image, const struct img_driver_options *options
     int r = crypto_open_luks(image, &place, false, options, "key-secret", err);
     if (r < 0)
         return r;
+    if (image->crypto->header.payload > length) {
+        r = img_fail(err, -EINVAL,
+                     "LUKS payload offset %" PRIu64 " is behind the end of the file, which has %" PRIu64 " bytes",
+                     image->crypto->header.payload, length);
+        crypto_close(image);
+        return r;
+    }
     struct img_driver_options payload = {.raw_offset = image->crypto->header.payload, .raw_length = UINT64_MAX};
     r = raw_driver.open(image, &payload, backing, backing_format, err);
     if (r < 0)

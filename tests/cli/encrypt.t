@@ -214,6 +214,39 @@ run img convert --key-file=abc -O raw sparse.qcow2 x
 qemu-img convert $secret --image-opts "$(opts sparse.qcow2 qcow2)" -O raw y
 check "what QEMU preallocates reads as QEMU reads it" cmp x y
 
+# ---- key slots ----
+# amended FORMAT OPTIONS: both tools say and do the same to volumes of their own
+printf new >new
+amended() {
+    ours=$(img amend $secret --object secret,id=n,file=new --object secret,id=w,file=abd --key s0 -o "$2" "slots.$1" 2>&1)
+    mine=$?
+    theirs=$(qemu-img amend $secret --object secret,id=n,file=new --object secret,id=w,file=abd -o "$2" \
+        --image-opts "$(opts "qslots.$1" "$1")" 2>&1)
+    is "$mine:$ours" "$?:$(printf '%s\n' "$theirs" | sed 's/^qemu-img/img/')" "amend -o $2 of $1"
+    img info "slots.$1" | grep -A1 '^ *\[' | grep active >.mine
+    qemu-img info "qslots.$1" | grep -A1 '^ *\[' | grep active >.theirs
+    check "  with the same slots in use" cmp .mine .theirs
+}
+img create -q -f luks $secret -o key-secret=s0,iter-time=1 slots.luks 1M
+img create -q -f qcow2 $secret -o $luks slots.qcow2 1M
+cp slots.luks qslots.luks
+cp slots.qcow2 qslots.qcow2
+for o in keyslot=1 state=active state=rot13 state=active,new-secret=n,keyslot=0 state=active,new-secret=n,keyslot=9 \
+    state=active,new-secret=n,old-secret=s0 state=active,new-secret=zz state=inactive state=inactive,old-secret=w \
+    state=inactive,keyslot=5 state=inactive,old-secret=s0 state=inactive,keyslot=0 state=inactive,new-secret=n,keyslot=3 \
+    state=inactive,iter-time=4,keyslot=3 size=2M rot13=1 state=active,new-secret=n,iter-time=10 \
+    state=active,new-secret=n,keyslot=6,iter-time=10 state=inactive,old-secret=n,keyslot=6 state=inactive,old-secret=n; do
+    amended luks "$o"
+done
+amended qcow2 encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10
+check "QEMU opens it with the new key" qemu-img check -q --object secret,id=s0,file=new \
+    --image-opts "$(opts slots.qcow2 qcow2)"
+amended qcow2 encrypt.state=inactive,encrypt.old-secret=s0
+run img map --key-file=abc --output=json slots.qcow2
+is "$status" 1 "the old key is gone"
+run img map --key-file=new --output=json slots.qcow2
+is "$status" 0 "the new one opens it"
+
 # ---- headers that are wrong: one line, and soon ----
 # refused OFFSET BYTES WORDS
 refused() {
