@@ -62,7 +62,7 @@ static void adopt(struct img *image, struct img *chain, const char *name) {
 }
 
 int img_rebase(struct img *image, const struct img_rebase_options *options, struct img_error *err) {
-    struct img *chain;
+    struct img *chain = NULL;
     int r = check(image, options, err);
     if (r == 0)
         r = open_new(image, options, &chain, err);

@@ -277,7 +277,7 @@ static int open_command(struct shell *s, const struct shell_command *command, in
     int opt, result = -1;
     for (bool first = true; (opt = shell_option(argc, argv, "Ckrsni:t:d:o:U", first)) != -1; first = false) {
         if (opt == '?')
-            result = shell_usage(command);
+            shell_usage(command);
         if (opt == '?' || !take_open_option(&how, opt, &list)) {
             free(list);
             return -1;

@@ -53,7 +53,7 @@ static bool certainly_same(const struct img_extent *a, const struct img_extent *
 static int same_without_reading(struct rebase *b, uint64_t at, uint64_t length, uint64_t *same, struct img_error *err) {
     uint64_t done = 0;
     while (done < length) {
-        struct img_extent was, will;
+        struct img_extent was = {0}, will = {0};
         int r = look(b->from, at + done, length - done, &was, err);
         if (r == 0)
             r = look(b->to, at + done, length - done, &will, err);
