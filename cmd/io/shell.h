@@ -27,10 +27,10 @@ struct io_open {
     enum img_cache cache;
     bool read_only, force_share;
     bool image_opts; /* its name is a list of options */
-    bool unmap;     /* discards reach the image, and zeroes may give space back */
-    bool temporary; /* writes go to an overlay that nobody sees again */
-    bool threads;   /* no io_uring */
-    bool native;    /* needs O_DIRECT, as qemu-io's mode of that name does */
+    bool unmap;      /* discards reach the image, and zeroes may give space back */
+    bool temporary;  /* writes go to an overlay that nobody sees again */
+    bool threads;    /* no io_uring */
+    bool native;     /* needs O_DIRECT, as qemu-io's mode of that name does */
 };
 
 struct io_request;
