@@ -152,7 +152,7 @@ img bitmap --add e.qcow2 on
 img convert -n -f raw -O qcow2 -S 0 r.raw e.qcow2
 is "$(dirty e.qcow2 off)/$(dirty e.qcow2 on)" "/0 1048576" "only an enabled one records"
 size=$(stat -c %s e.qcow2)
-for i in 1 2 3 4 5 6; do img convert -n -f raw -O qcow2 -S 0 r.raw e.qcow2; done
+for _ in 1 2 3 4 5 6; do img convert -n -f raw -O qcow2 -S 0 r.raw e.qcow2; done
 [ "$(stat -c %s e.qcow2)" -le $((size + 393216)) ]
 ok $? "storing again and again needs no more room"
 check "and leaks nothing" qemu-img check -q e.qcow2

@@ -143,7 +143,7 @@ for ms in 1 3 6 10 15 25 40 60; do
     cp -r chain mine
     (cd mine && exec "$IMG" commit top >/dev/null 2>&1) &
     victim=$!
-    sleep 0.$(printf %03d $ms)
+    sleep "0.$(printf %03d $ms)"
     kill -9 $victim 2>/dev/null
     wait $victim 2>/dev/null
     "$IMG" compare -q mine/top whole.raw || { say "after $ms ms it shows something else"; killed_badly=1; }

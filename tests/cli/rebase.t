@@ -168,7 +168,7 @@ for ms in 1 3 6 10 15 25 40 60; do
     cp -r chain mine
     (cd mine && exec "$IMG" rebase -b other -F qcow2 top >/dev/null 2>&1) &
     victim=$!
-    sleep 0.$(printf %03d $ms)
+    sleep "0.$(printf %03d $ms)"
     kill -9 $victim 2>/dev/null
     wait $victim 2>/dev/null
     (cd mine && "$IMG" compare -q top ../was.raw) || { say "after $ms ms it shows something else"; bad=1; }
