@@ -283,6 +283,28 @@ static uint64_t wanted(const struct qcow2 *q, struct run *run, enum run_kind kin
     return run->want;
 }
 
+/* Takes half of what a run has left, from its end. */
+static bool take_half(struct run *from, struct run *to) {
+    spin_lock(&from->lock);
+    uint64_t n = (from->end - from->next + 1) / 2, first = from->end - n;
+    bool zero = from->zero;
+    from->end -= n;
+    spin_unlock(&from->lock);
+    if (n)
+        run_fill(to, first, n, zero);
+    return n;
+}
+
+/* Before it is said that there is no room: others, and this context's other run, may hold more than they need. */
+static bool take_from_runs(struct qcow2 *q, struct run *run) {
+    for (unsigned i = 0; i < IMG_CONTEXTS; i++) {
+        struct q2_context *c = q->image->epochs.contexts[i].driver;
+        if (c && (take_half(&c->data, run) || take_half(&c->meta, run)))
+            return true;
+    }
+    return false;
+}
+
 enum found { FOUND_NOTHING, FOUND_RUN, NEEDS_BLOCK };
 
 static int search_locked(struct qcow2 *q, struct run *run, enum run_kind kind, uint64_t want, struct img_error *err) {
@@ -310,7 +332,7 @@ static int search_locked(struct qcow2 *q, struct run *run, enum run_kind kind, u
             return r < 0 ? r : FOUND_RUN;
     }
     r = take_known(q, run, want, err);
-    return r < 0 ? r : r ? FOUND_RUN : FOUND_NOTHING;
+    return r < 0 ? r : r || take_from_runs(q, run) ? FOUND_RUN : FOUND_NOTHING;
 }
 
 /* Counts move: a write plan is open meanwhile, so that a closed gate means that none does. */

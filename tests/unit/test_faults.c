@@ -308,6 +308,28 @@ static void test_a_repaired_image_that_cannot_be_loaded(void **state) {
     }
 }
 
+/* What a context holds for its next tables or data is given up before it is said that there is no room. */
+static void test_a_device_of_the_measured_size(void **state) {
+    (void)state;
+    for (unsigned bits = 9; bits <= 16; bits += 1) {
+        struct img_create_options options = {.format = "qcow2", .size = 24 * MIB, .cluster_size = 1u << bits};
+        struct img_open_options open = {.flags = IMG_OPEN_WRITE, .format = "qcow2"};
+        struct img_measure measure;
+        struct faulty f;
+        struct img *image;
+        assert_int_equal(img_measure(&options, NULL, &measure, &err), 0);
+        create_image(IMAGE, &options);
+        sh("truncate -s %llu %s", (unsigned long long)measure.fully_allocated, IMAGE);
+        faulty_open(&f, IMAGE);
+        f.base.fixed_size = true;
+        assert_int_equal(image_open_storage(&f.base, &open, &image, &err), 0);
+        for (unsigned at = 0; at < 24; at++)
+            write_fill(image, (uint64_t)at * MIB, MIB, 1 + (int)at);
+        close_image(image);
+        assert_clean();
+    }
+}
+
 #define FAULTY(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
 
 int main(void) {
@@ -319,6 +341,7 @@ int main(void) {
         FAULTY(test_growth_without_space_leaks_nothing),
         FAULTY(test_growth_that_fails_stays_failed),
         FAULTY(test_a_repaired_image_that_cannot_be_loaded),
+        FAULTY(test_a_device_of_the_measured_size),
     };
     return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
 }
