@@ -103,11 +103,11 @@ void warn_probed_raw(const char *path, struct img *image);
 /* Opens an image; on failure says why, as "Could not open 'PATH': ...", and returns NULL. */
 struct img *open_image(const char *path, const struct img_open_options *options);
 /* The same, with the word whether the argument is a list of options (--image-opts) or a name. */
-struct img *open_image_as(const char *path, bool image_opts, const struct img_open_options *options);
+struct img *open_image_as(const char *path, bool as_options, const struct img_open_options *options);
 /* Was --image-opts given? */
 bool image_opts_given(void);
 /* What an argument is called once its image is open, as qemu-img shows it. The caller frees. */
-char *image_name(const char *path, bool image_opts, struct img *image);
+char *image_name(const char *path, bool as_options, struct img *image);
 /* Says why no new image can be made under a name that is none of a file; true when it is one. */
 bool can_be_created(const char *path);
 

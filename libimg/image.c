@@ -323,7 +323,7 @@ int img_open_range(struct img *parent, uint64_t offset, uint64_t length, const s
 int img_open_node(const struct img_node *node, const struct img_open_options *options, struct img **image,
                   struct img_error *err) {
     static const struct img_open_options defaults;
-    struct storage *file;
+    struct storage *file = NULL;
     *image = NULL;
     if (node->kind != IMG_NODE_FORMAT || !node->file)
         return img_fail(err, -EINVAL, "an image and what it lies on are needed");
@@ -353,7 +353,7 @@ static int reopen_layer(const struct img *old, uint32_t flags, const struct img_
     options.cache = old->cache;
     options.format = old->driver->name;
     struct storage *file;
-    char *format;
+    char *format = NULL;
     if (old->assembled)
         return img_fail(err, -ENOTSUP, "'%s' is not an image by itself here, so it cannot be opened anew", old->path);
     int r = file_open(old->path, flags, old->cache, &file, err);
@@ -376,7 +376,7 @@ static void replace_below(struct img *above, struct img *fresh) {
 /* The locks of the old and of the new description exclude each other, so the old one goes first. What takes its place
  * for that moment has none, and stays should the new one be refused. */
 int image_reopen_below(struct img *above, bool writable, const struct img_open_options *keys, struct img_error *err) {
-    struct img *old = above->backing, *between, *fresh;
+    struct img *old = above->backing, *between = NULL, *fresh = NULL;
     uint32_t flags = old->flags & IMG_OPEN_UNLOCKED;
     int r = old->writable && old->driver->finish ? old->driver->finish(old, err) : 0;
     if (r == 0)
@@ -392,7 +392,7 @@ int image_reopen_below(struct img *above, bool writable, const struct img_open_o
 
 int image_open_below(const char *beside, const char *name, const struct img_open_options *options, struct img **chain,
                      struct img_error *err) {
-    char *path;
+    char *path = NULL;
     int r = name_beside(beside, name, &path, err);
     if (r < 0)
         return r;

@@ -123,13 +123,19 @@ static void take_off(struct shell *s, struct io_request *r) {
         *at = r->next;
 }
 
+static struct io_request *find(const struct shell *s, uint64_t cookie) {
+    struct io_request *r = s->requests;
+    while (r && r->cookie != cookie)
+        r = r->next;
+    return r;
+}
+
 static void end(struct shell *s, struct io_request *r, int result) {
     io_request_report(r, result);
-    r->done = true;
-    if (!r->waited) {
-        take_off(s, r);
-        io_request_free(r);
-    }
+    if (r->outcome)
+        *r->outcome = (struct io_outcome){true, r->wrong};
+    take_off(s, r);
+    io_request_free(r);
 }
 
 static unsigned reap(struct shell *s);
@@ -142,14 +148,14 @@ static void submit(struct shell *s, const struct img_io *io) {
 }
 
 static void submit_flush(struct shell *s, struct io_request *r) {
-    struct img_io io = {.op = IMG_IO_FLUSH, .cookie = (uintptr_t)r};
+    struct img_io io = {.op = IMG_IO_FLUSH, .cookie = r->cookie};
     r->flushing = true;
     submit(s, &io);
 }
 
 static void complete(struct shell *s, const struct img_completion *c) {
-    struct io_request *r = (struct io_request *)(uintptr_t)c->cookie;
-    if (c->cookie == STDIN_COOKIE)
+    struct io_request *r = find(s, c->cookie);
+    if (!r) /* STDIN_COOKIE */
         return;
     if (c->result == 0 && r->durable && !r->flushing)
         submit_flush(s, r);
@@ -180,13 +186,14 @@ static bool ends_at_once(struct shell *s, struct io_request *r) {
 }
 
 static void start(struct shell *s, struct io_request *r) {
+    r->cookie = ++s->last_cookie;
     struct img_io io = {.op = r->op,
                         .flags = r->flags,
                         .iov = r->iov,
                         .niov = r->niov,
                         .offset = r->offset,
                         .length = r->length,
-                        .cookie = (uintptr_t)r};
+                        .cookie = r->cookie};
     r->next = s->requests;
     s->requests = r;
     clock_gettime(CLOCK_MONOTONIC, &r->begun);
@@ -200,15 +207,13 @@ void io_request_start(struct shell *s, struct io_request *r) {
 }
 
 int io_request_run(struct shell *s, struct io_request *r) {
-    r->waited = true;
+    struct io_outcome outcome = {false, false};
+    r->outcome = &outcome;
     start(s, r);
-    while (!r->done)
+    while (!outcome.done)
         if (!reap(s))
             (void)img_queue_wait(s->queue, -1);
-    int result = r->wrong ? -1 : 0;
-    take_off(s, r);
-    io_request_free(r);
-    return result;
+    return outcome.wrong ? -1 : 0;
 }
 
 void io_drain(struct shell *s) {

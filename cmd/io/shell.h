@@ -42,6 +42,7 @@ struct shell {
     char *format;
     struct io_open how; /* the open image; `format` is the one above */
     struct io_request *requests;
+    uint64_t last_cookie;
     bool quit;
 };
 
@@ -80,6 +81,10 @@ bool io_parse_aio(const char *text, struct io_open *how);
 
 /* ---- request.c ---- */
 
+struct io_outcome {
+    bool done, wrong;
+};
+
 struct io_request {
     struct io_request *next;
     enum img_io_op op;
@@ -95,10 +100,10 @@ struct io_request {
     bool verify;               /* what was read must be `pattern` in [verify_from, verify_from + verify_length) */
     uint8_t pattern;
     uint64_t verify_from, verify_length;
-    bool waited;   /* somebody waits for it and frees it */
-    bool flushing; /* the flush that follows runs */
-    bool done;
-    bool wrong; /* failed, or not what was expected */
+    bool flushing;              /* the flush that follows runs */
+    bool wrong;                 /* failed, or not what was expected */
+    struct io_outcome *outcome; /* of somebody who waits for it; NULL: nobody does */
+    uint64_t cookie;
     struct timespec begun;
 };
 

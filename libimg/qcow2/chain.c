@@ -169,29 +169,37 @@ static int copy_name(const char *name, char **out, struct img_error *err) {
     return name && *name && !*out ? img_fail(err, -ENOMEM, "no memory for a name") : 0;
 }
 
-static int set_names(struct qcow2 *q, const char *file, const char *format, struct img_error *err) {
-    char *old_file = q->header.backing_file, *old_format = q->header.backing_format, *new_file, *new_format = NULL;
-    uint64_t autoclear = q->header.autoclear;
-    int r = copy_name(file, &new_file, err);
-    if (r == 0)
-        r = copy_name(new_file ? format : NULL, &new_format, err);
-    if (r == 0) {
-        q->header.backing_file = new_file;
-        q->header.backing_format = new_format;
-        q->header.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
-        r = header_switch(q, err);
-    }
+/* Takes the new names over; those that are not in the header afterwards are freed. */
+static int switch_names(struct qcow2 *q, char *file, char *format, struct img_error *err) {
+    struct qcow2_header *h = &q->header;
+    char *old_file = h->backing_file, *old_format = h->backing_format;
+    uint64_t autoclear = h->autoclear;
+    h->backing_file = file;
+    h->backing_format = format;
+    h->autoclear &= QCOW2_AUTOCLEAR_KNOWN;
+    int r = header_switch(q, err);
     if (r < 0) {
-        q->header.backing_file = old_file;
-        q->header.backing_format = old_format;
-        q->header.autoclear = autoclear;
-        free(new_file);
-        free(new_format);
-        return r;
+        h->backing_file = old_file;
+        h->backing_format = old_format;
+        h->autoclear = autoclear;
+        old_file = file;
+        old_format = format;
     }
     free(old_file);
     free(old_format);
-    return 0;
+    return r;
+}
+
+static int set_names(struct qcow2 *q, const char *file, const char *format, struct img_error *err) {
+    char *new_file = NULL, *new_format = NULL;
+    int r = copy_name(file, &new_file, err);
+    if (r == 0)
+        r = copy_name(new_file ? format : NULL, &new_format, err);
+    if (r == 0)
+        return switch_names(q, new_file, new_format, err);
+    free(new_file);
+    free(new_format);
+    return r;
 }
 
 int qcow2_rebase(struct img *image, struct img *chain, const struct img_rebase_options *options,

@@ -151,7 +151,7 @@ int deltas_forget_lost(struct deltas *d, struct img_error *err) {
     uint64_t first = d->start / d->per_block, last = first + d->window / d->per_block;
     for (uint64_t group = first; group < last && group < DELTAS_MAX_GROUPS; group++)
         for (uint64_t c = group_start(d, group); deltas_touched(d, group) && c < group_start(d, group + 1); c++) {
-            uint64_t old;
+            uint64_t old = 0;
             int r = deltas_at(d, c) < 0 ? deltas_old_count(d, c, &old, err) : 0;
             if (r < 0)
                 return r;

@@ -456,7 +456,7 @@ int qcow2_info(struct img *image, struct img_info *info, struct img_error *err);
 int qcow2_map(struct img *image, uint64_t offset, uint64_t length, struct img_extent *extent, struct img_error *err);
 int qcow2_resize(struct img *image, uint64_t size, enum img_preallocation preallocation, uint32_t flags,
                  struct img_error *err);
-int qcow2_parent(struct img *image, const char *snapshot, struct img_parent *parent, struct img_error *err);
+int qcow2_parent(struct img *image, const char *name, struct img_parent *out, struct img_error *err);
 int qcow2_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
                struct img_error *err);
 int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);

@@ -127,7 +127,7 @@ int tree_read_table(struct tree_reader *t, uint64_t host, be64 *table, struct im
 
 int tree_walk(struct qcow2 *q, const struct tree *t, tree_visit visit, void *opaque, struct img_error *err) {
     struct tree_reader reader = {.q = q};
-    be64 *l1, *table = malloc(q->cluster_size);
+    be64 *l1 = NULL, *table = malloc(q->cluster_size);
     int r = table ? tree_read_l1(q, t, &l1, err) : img_fail(err, -ENOMEM, "no memory for an L2 table");
     if (r < 0) {
         free(table);

@@ -32,7 +32,7 @@ int tree_check_entry(struct qcow2 *q, uint64_t index, uint64_t entry, struct img
 
 /* L1 as it is in the file; *l1 is the caller's to free, of one entry at least. Every entry is checked: reserved bits,
  * alignment, inside the file, and no table is named twice. */
-int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **l1, struct img_error *err);
+int tree_read_l1(struct qcow2 *q, const struct tree *t, be64 **out, struct img_error *err);
 
 /* Reads L2 tables one after the other; begins with `q` set. What lies in a hole is not read. The file's extents are
  * remembered, so nobody may write to these tables in between. */
