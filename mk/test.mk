@@ -67,7 +67,7 @@ TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
 
 run_tests = @mkdir -p $B/results && rm -rf $B/results/*; \
 	export IMG_BUILD='$(abspath $B)' TEST_TIMEOUT=$(TEST_TIMEOUT); bad=0; \
-	prove --jobs 2 --timer --exec scripts/run-test $1 || bad=1; \
+	prove --jobs $$((2 * $$(nproc))) --timer --exec scripts/run-test $1 || bad=1; \
 	scripts/check-summary $B/results && exit $$bad
 
 check:
