@@ -54,8 +54,12 @@ static int take_name(const uint8_t *bytes, size_t count, const char *what, char 
     size_t length = strnlen((const char *)bytes, count);
     if (length == 0)
         return img_fail(err, -EINVAL, "%s is empty (length = %zu)", what, count);
-    *out = strndup((const char *)bytes, length);
-    return *out != NULL ? 0 : img_fail_errno(err, -ENOMEM, "Could not read the %s", what);
+    *out = malloc(length + 1);
+    if (*out == NULL)
+        return img_fail_errno(err, -ENOMEM, "Could not read the %s", what);
+    memcpy(*out, bytes, length);
+    (*out)[length] = '\0';
+    return 0;
 }
 
 static int read_backing_format(struct qcow2_header *h, const struct qcow2_extension *e, struct img_error *err) {

@@ -221,7 +221,9 @@ static bool look_at_switches(struct trial *t) {
 
 bool judge_discards(struct img *image) {
     struct img_info info;
-    return img_info(image, &info, NULL) < 0 || info.version != 2 || !info.backing_file;
+    if (!img_has_backing(image)) /* img_info waits for changes of the whole image, which may wait for a queue of ours */
+        return true;
+    return img_info(image, &info, NULL) < 0 || info.version != 2;
 }
 
 /* ---- going on ------------------------------------------------------------------------------------- */

@@ -130,7 +130,7 @@ static void compare_state(struct run *run, const struct own_state *s) {
     if (memcmp(s->bytes, theirs, s->size < size ? s->size : size))
         model_fail("QEMU reads snapshot %s differently", name);
     free(theirs);
-    struct img_open_options options = {.snapshot = name};
+    struct img_open_options options = {.snapshot = name, .key = layer_key(&run->config.layer[0])};
     if (img_open(run->config.layer[0].name, &options, &image, &err))
         model_fail("img_open of snapshot %s: %s", name, err.text);
     uint8_t *ours = must_allocate(s->size);
