@@ -414,22 +414,26 @@ static int amend(struct amend *a) {
     return a->common.output == OUTPUT_JSON && !a->common.quiet ? describe_result(a->file, a->format) : EXIT_SUCCESS;
 }
 
-static int run(int argc, char **argv) {
-    struct amend a = {.slots.slot = -1};
-    int opt;
-    while ((opt = next_option(&amend_command, argc, argv)) != -1)
-        if (!take(&a, opt))
-            return EXIT_FAILURE;
-    if (!a.list)
+static int amend_what_is_named(struct amend *a, int argc, char **argv) {
+    if (!a->list)
         usage_error("Must specify options (-o)");
-    if (a.format && options_want_help(a.list))
-        return print_amendments(a.format);
+    if (a->format && options_want_help(a->list))
+        return print_amendments(a->format);
     if (argc - optind != 1) {
         report("Expecting one image file name");
         return EXIT_FAILURE;
     }
-    a.file = argv[optind];
-    int status = amend(&a);
+    a->file = argv[optind];
+    return amend(a);
+}
+
+static int run(int argc, char **argv) {
+    struct amend a = {.slots.slot = -1};
+    bool good = true;
+    int opt;
+    while (good && (opt = next_option(&amend_command, argc, argv)) != -1)
+        good = take(&a, opt);
+    int status = good ? amend_what_is_named(&a, argc, argv) : EXIT_FAILURE;
     img_close(a.image, NULL);
     die_if_interrupted();
     free(a.list);

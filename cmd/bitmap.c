@@ -174,9 +174,9 @@ static bool parse(int argc, char **argv, struct bitmap *b) {
                 return false;
             b->granularity_given = true;
             break;
-        case OPT_OUTPUT:
-            break;
         default:
+            if (opt < OPT_ACTION) /* a common one */
+                break;
             b->given[opt - OPT_ACTION] = true;
             b->actions[b->nactions++] = (struct action){(enum action_kind)(opt - OPT_ACTION), optarg};
         }
