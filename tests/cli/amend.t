@@ -165,8 +165,8 @@ printf one >pw1
 printf two >pw2
 o1=secret,id=s1,file=pw1 o2=secret,id=s2,file=pw2
 for who in theirs mine; do
-    qemu-img create -q --object $o1 -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s1,encrypt.iter-time=10 $who.enc 1M
-    qemu-img create -q --object $o1 -f luks -o key-secret=s1,iter-time=10 $who.luks 1M
+    patient qemu-img create -q --object $o1 -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s1,encrypt.iter-time=10 $who.enc 1M
+    patient qemu-img create -q --object $o1 -f luks -o key-secret=s1,iter-time=10 $who.luks 1M
 done
 slots() { qemu-img info "$1" | grep -A1 '\[[0-7]\]:' | grep -c 'active: true'; }
 while read -r prefix options; do
@@ -177,7 +177,7 @@ while read -r prefix options; do
     for who in theirs mine; do
         case $who in theirs) tool=qemu-img ;; *) tool=$IMG ;; esac
         st=0
-        "$tool" amend --object $o1 --object $o2 -o "${list#,}" --image-opts driver=$driver,file.filename=$who.$file,$key=s1 >$who.out 2>$who.err || st=$?
+        patient "$tool" amend --object $o1 --object $o2 -o "${list#,}" --image-opts driver=$driver,file.filename=$who.$file,$key=s1 >$who.out 2>$who.err || st=$?
         { echo "status $st"; sed -e 's/^[a-z-]*: //' -e 's/ $//' $who.err; slots $who.$file; } >$who.all
     done
     is "$(cat mine.all)" "$(cat theirs.all)" "$driver: ${list#,}"

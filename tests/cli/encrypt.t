@@ -22,7 +22,7 @@ both_ways() {
     is "$status$out$err" 0 "convert -O $1 -o $2"
     check "  qemu-img reads it" qemu-img compare -q $secret --image-opts "$(opts ours "$1")" driver=raw,file.filename=a.raw
     [ "$1" = luks ] || check "  and finds it clean" qemu-img check -q $secret --image-opts "$(opts ours "$1")"
-    if qemu-img convert $secret -O "$1" -o "$2" a.raw theirs 2>/dev/null; then
+    if patient qemu-img convert $secret -O "$1" -o "$2" a.raw theirs 2>/dev/null; then
         run img compare -q --key-file=abc theirs a.raw
         is "$status$out$err" 0 "  and qemu-img's is read here"
     fi
@@ -108,10 +108,10 @@ else
 fi
 
 # ---- what is said about it ----
-qemu-img create -q -f luks $secret -o key-secret=s0,iter-time=1 l.luks 1M
-qemu-img create -q -f luks $secret -o key-secret=s0,iter-time=1,cipher-mode=cbc,ivgen-alg=essiv essiv.luks 1M
-qemu-img create -q -f qcow2 $secret -o $luks l.qcow2 1M
-qemu-img create -q -f qcow2 $secret -o encrypt.format=aes,encrypt.key-secret=s0 aes.qcow2 1M 2>.err
+patient qemu-img create -q -f luks $secret -o key-secret=s0,iter-time=1 l.luks 1M
+patient qemu-img create -q -f luks $secret -o key-secret=s0,iter-time=1,cipher-mode=cbc,ivgen-alg=essiv essiv.luks 1M
+patient qemu-img create -q -f qcow2 $secret -o $luks l.qcow2 1M
+patient qemu-img create -q -f qcow2 $secret -o encrypt.format=aes,encrypt.key-secret=s0 aes.qcow2 1M 2>.err
 same_as_qemu <<'LIST'
 info l.luks
 info --output=json l.luks
@@ -209,7 +209,7 @@ run img map over.qcow2
 has "$err" "Parameter 'encrypt.key-secret' is required for cipher" "and not without"
 img dd --key-file=abc -O luks if=over.qcow2 of=dd.luks
 check "dd to LUKS" img compare -q --key-file=abc dd.luks over.qcow2
-qemu-img create -q -f qcow2 $secret -o $luks,preallocation=metadata sparse.qcow2 1M
+patient qemu-img create -q -f qcow2 $secret -o $luks,preallocation=metadata sparse.qcow2 1M
 run img convert --key-file=abc -O raw sparse.qcow2 x
 qemu-img convert $secret --image-opts "$(opts sparse.qcow2 qcow2)" -O raw y
 check "what QEMU preallocates reads as QEMU reads it" cmp x y
@@ -220,7 +220,7 @@ printf new >new
 amended() {
     ours=$(img amend $secret --object secret,id=n,file=new --object secret,id=w,file=abd --key s0 -o "$2" "slots.$1" 2>&1)
     mine=$?
-    theirs=$(qemu-img amend $secret --object secret,id=n,file=new --object secret,id=w,file=abd -o "$2" \
+    theirs=$(patient qemu-img amend $secret --object secret,id=n,file=new --object secret,id=w,file=abd -o "$2" \
         --image-opts "$(opts "qslots.$1" "$1")" 2>&1)
     is "$mine:$ours" "$?:$(printf '%s\n' "$theirs" | sed 's/^qemu-img/img/')" "amend -o $2 of $1"
     img info "slots.$1" | grep -A1 '^ *\[' | grep active >.mine

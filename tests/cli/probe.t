@@ -17,7 +17,7 @@ for format in vmdk vdi vhdx vpc qed parallels; do
     run "$IMG" info -f raw "$file"
     is "$status" 0 "$format: raw by name"
 done
-qemu-img create -q -f luks --object secret,id=s,data=x -o key-secret=s,iter-time=10 disk.luks 1M
+patient qemu-img create -q -f luks --object secret,id=s,data=x -o key-secret=s,iter-time=10 disk.luks 1M
 run "$IMG" info disk.luks
 is "$status" 0 "luks: without its key"
 like "$out" "*file format: luks*" "... what it is"
