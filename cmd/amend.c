@@ -60,10 +60,7 @@ static bool take(struct amend *a, int opt) {
     case 'o':
         return options_append(&a->list, optarg);
     case 't':
-        if (parse_cache(optarg, &a->cache))
-            return true;
-        report("Invalid cache option: %s", optarg);
-        return false;
+        return cache_option(optarg, &a->cache);
     case OPT_FORCE:
         return a->slots.force = true;
     default:

@@ -66,6 +66,13 @@ bool parse_cache(const char *text, enum img_cache *cache) {
     return false;
 }
 
+bool cache_option(const char *text, enum img_cache *cache) {
+    if (parse_cache(text, cache))
+        return true;
+    report("Invalid cache option: %s", text);
+    return false;
+}
+
 bool common_option(int opt, struct common_options *common) {
     switch (opt) {
     case 'T':

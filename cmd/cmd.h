@@ -93,6 +93,8 @@ bool common_option(int opt, struct common_options *common);
 
 /* Reads a cache mode's name; false when there is none of that name. */
 bool parse_cache(const char *text, enum img_cache *cache);
+/* The same for the argument of an option: false after reporting. */
+bool cache_option(const char *text, enum img_cache *cache);
 
 /* Is there an image format of this name? */
 bool known_format(const char *name);

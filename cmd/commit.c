@@ -53,10 +53,7 @@ static bool take(struct commit *c, int opt) {
     case 'r':
         return throttle_parse(&c->throttle, optarg);
     case 't':
-        if (parse_cache(optarg, &c->cache))
-            return true;
-        report("Invalid cache option: %s", optarg);
-        return false;
+        return cache_option(optarg, &c->cache);
     default:
         return common_option(opt, &c->common);
     }

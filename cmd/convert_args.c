@@ -82,13 +82,6 @@ static bool set_level(struct convert_args *a, const char *text) {
     return true;
 }
 
-static bool set_target_cache(struct convert_args *a, const char *text) {
-    if (parse_cache(text, &a->target_cache))
-        return true;
-    report("Invalid cache option: %s", text);
-    return false;
-}
-
 /* Options with an argument; false after reporting. */
 static bool set_value(struct convert_args *a, int opt, const char *text) {
     switch (opt) {
@@ -114,7 +107,7 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
     case 'S':
         return set_sparse_size(a, text);
     case 't':
-        return set_target_cache(a, text);
+        return cache_option(text, &a->target_cache);
     case 'm':
         return set_threads(a, text);
     case OPT_COMPRESSION_LEVEL:

@@ -158,10 +158,8 @@ static int run(int argc, char **argv) {
             o.format = optarg;
             break;
         case 't':
-            if (!parse_cache(optarg, &o.cache)) {
-                report("Invalid cache option: %s", optarg);
+            if (!cache_option(optarg, &o.cache))
                 return EXIT_FAILURE;
-            }
             break;
         case OPT_BACKING_CHAIN:
             o.chain = true;

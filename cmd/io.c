@@ -61,7 +61,7 @@ static bool take(struct io_args *a, int opt) {
     case 'i':
         return io_parse_aio(optarg, &a->how);
     case 't':
-        return io_parse_cache(optarg, &a->how);
+        return cache_option(optarg, &a->how.cache);
     case 'd':
         return io_parse_discard(optarg, &a->how);
     case 'U':

@@ -51,10 +51,7 @@ static bool take(struct rebase *r, int opt) {
     case 'u':
         return r->unsafe = true;
     case 't':
-        if (parse_cache(optarg, &r->cache))
-            return true;
-        report("Invalid cache option: %s", optarg);
-        return false;
+        return cache_option(optarg, &r->cache);
     default:
         return common_option(opt, &r->common);
     }
@@ -78,8 +75,7 @@ static int rebase_image(struct rebase *r, struct img_error *err) {
         .opaque = r,
         .ask_key = secret_ask,
     };
-    int ret = img_rebase(r->image, &options, err);
-    return ret;
+    return img_rebase(r->image, &options, err);
 }
 
 static bool rebase(struct rebase *r) {

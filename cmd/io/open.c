@@ -17,13 +17,6 @@
 #include "../secret.h"
 #include "shell.h"
 
-bool io_parse_cache(const char *text, struct io_open *how) {
-    if (parse_cache(text, &how->cache))
-        return true;
-    report("Invalid cache option: %s", text);
-    return false;
-}
-
 bool io_parse_discard(const char *text, struct io_open *how) {
     how->unmap = strcmp(text, "unmap") == 0 || strcmp(text, "on") == 0;
     if (how->unmap || strcmp(text, "ignore") == 0 || strcmp(text, "off") == 0)
@@ -241,7 +234,7 @@ static bool take_open_option(struct io_open *how, int opt, char **list) {
     case 'U':
         return how->force_share = true;
     case 't':
-        return io_parse_cache(optarg, how);
+        return cache_option(optarg, &how->cache);
     case 'd':
         return io_parse_discard(optarg, how);
     case 'i':
@@ -328,7 +321,7 @@ static int reopen(struct shell *s, const struct shell_command *command, int argc
     for (bool first = true; (opt = shell_option(argc, argv, "c:o:rw", first)) != -1; first = false) {
         bool good = true;
         if (opt == 'c') {
-            good = io_parse_cache(optarg, &how);
+            good = cache_option(optarg, &how.cache);
             cache_given = true;
         } else if (opt == 'o') {
             good = options_append(&list, optarg);

@@ -74,8 +74,7 @@ int shell_option(int argc, char **argv, const char *options, bool first);
 bool shell_open(struct shell *s, const char *file, const struct io_open *how);
 /* Waits for what is under way, writes out and closes; false after reporting. */
 bool shell_close(struct shell *s);
-/* Read the argument of -t, -d and -i; false after reporting. */
-bool io_parse_cache(const char *text, struct io_open *how);
+/* Read the argument of -d and -i; false after reporting. */
 bool io_parse_discard(const char *text, struct io_open *how);
 bool io_parse_aio(const char *text, struct io_open *how);
 
