@@ -133,21 +133,9 @@ static int switch_all(struct qcow2 *q, unsigned order, bool complete, struct img
     int r = snapshot_table(q, complete, &table, &length, err);
     if (r < 0)
         return r;
-    struct full_switch s = {
-        .next = {h->l1_offset, h->l1_size},
-        .l1_size = h->l1_size ? h->l1_size : 1,
-        .snapshots = table,
-        .snapshots_bytes = h->nb_snapshots ? length : 0,
-        .nsnapshots = h->nb_snapshots,
-        .size = h->size,
-        .refcount_order = order,
-    };
-    uint64_t l1_clusters = tree_l1_clusters(q, h->l1_size);
-    if (l1_clusters)
-        s.gone[s.ngone++] = (struct freed_run){cluster_index(q, h->l1_offset), l1_clusters};
-    if (h->nb_snapshots)
-        s.gone[s.ngone++] = (struct freed_run){cluster_index(q, h->snapshots_offset),
-                                               (q->snapshots.bytes + q->cluster_size - 1) >> q->cluster_bits};
+    struct full_switch s = full_switch_unchanged(q, table, length, h->nb_snapshots);
+    s.refcount_order = order;
+    full_switch_give_up_l1(q, &s, h->l1_offset, h->l1_size);
     r = full_switch(q, &s, err);
     free(table);
     return r;
@@ -165,6 +153,15 @@ static void set_flag(uint64_t *bits, uint64_t flag, enum img_amend_flag wish) {
         *bits |= flag;
     else if (wish == IMG_AMEND_OFF)
         *bits &= ~flag;
+}
+
+static void take_back_features(struct qcow2_header *h, const struct qcow2_header *before) {
+    h->version = before->version;
+    h->incompatible = before->incompatible;
+    h->compatible = before->compatible;
+    h->autoclear = before->autoclear;
+    h->refcount_order = before->refcount_order;
+    h->header_length = before->header_length;
 }
 
 /* The header alone, and version 3. Fields that a failure leaves changed are the caller's to take back. */
@@ -205,12 +202,7 @@ static int amend_header(struct qcow2 *q, const struct img_amend_options *o, stru
             free(h->data_file);
             h->data_file = old;
         }
-        h->version = before.version;
-        h->incompatible = before.incompatible;
-        h->compatible = before.compatible;
-        h->autoclear = before.autoclear;
-        h->refcount_order = before.refcount_order;
-        h->header_length = before.header_length;
+        take_back_features(h, &before);
         return r;
     }
     free(old);
@@ -228,11 +220,7 @@ static int go_down(struct qcow2 *q, struct img_error *err) {
     h->header_length = QCOW2_V2_HEADER_SIZE;
     r = header_switch(q, err);
     if (r < 0) {
-        h->version = before.version;
-        h->incompatible = before.incompatible;
-        h->compatible = before.compatible;
-        h->autoclear = before.autoclear;
-        h->header_length = before.header_length;
+        take_back_features(h, &before);
         return r;
     }
     return qcow2_reload(q, err);

@@ -65,6 +65,30 @@ static int no_memory(struct work *w, struct img_error *err) {
     return img_fail(err, -ENOMEM, "no memory to change the counts of '%s'", w->q->image->path);
 }
 
+struct full_switch full_switch_unchanged(const struct qcow2 *q, const void *snapshots, size_t bytes,
+                                         uint32_t nsnapshots) {
+    const struct qcow2_header *h = &q->header;
+    struct full_switch s = {
+        .next = {h->l1_offset, h->l1_size},
+        .l1_size = h->l1_size ? h->l1_size : 1,
+        .snapshots = snapshots,
+        .snapshots_bytes = nsnapshots ? bytes : 0,
+        .nsnapshots = nsnapshots,
+        .size = h->size,
+        .refcount_order = h->refcount_order,
+    };
+    if (h->nb_snapshots)
+        s.gone[s.ngone++] =
+            (struct freed_run){cluster_index(q, h->snapshots_offset), to_clusters(q, q->snapshots.bytes)};
+    return s;
+}
+
+void full_switch_give_up_l1(const struct qcow2 *q, struct full_switch *s, uint64_t offset, uint32_t entries) {
+    struct freed_run run = {cluster_index(q, offset), tree_l1_clusters(q, entries)};
+    if (run.count)
+        s->gone[s->ngone++] = run;
+}
+
 /* ---- counting ---- */
 
 struct counting {

@@ -41,6 +41,13 @@ struct full_switch {
     bool lowered;            /* counts of what is lost may have fallen to 0 already */
 };
 
+/* A switch that keeps everything as it is but for the place of L1 and of the snapshot table, whose bytes are the
+ * caller's. The old snapshot table is given up; the old L1 is not, as it may become a snapshot's. */
+struct full_switch full_switch_unchanged(const struct qcow2 *q, const void *snapshots, size_t bytes,
+                                         uint32_t nsnapshots);
+/* The clusters of an L1 table are named once less. */
+void full_switch_give_up_l1(const struct qcow2 *q, struct full_switch *s, uint64_t offset, uint32_t entries);
+
 /* Role held, nothing runs, the file is what memory says (qcow2_rest) and an L1 without holes in memory is not needed:
  * the caller has nothing in flight. What header fields the caller set besides those above go along. On success the
  * image in memory is the new one; an error before the header is written leaves file and header as they were (but for

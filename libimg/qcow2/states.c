@@ -96,36 +96,12 @@ static void put_entry(struct qcow2 *q, struct table *t, const char *id, const ch
 
 /* ---- what changes ---- */
 
-static struct freed_run l1_clusters(const struct qcow2 *q, uint64_t offset, uint32_t entries) {
-    return (struct freed_run){cluster_index(q, offset), tree_l1_clusters(q, entries)};
-}
-
 static struct tree active_tree(const struct qcow2 *q) {
     return (struct tree){q->header.l1_offset, q->header.l1_size};
 }
 
-/* A switch that keeps everything as it is but for the place of the snapshot table and of L1. */
 static struct full_switch begin(const struct qcow2 *q, const struct table *t, uint32_t nsnapshots) {
-    const struct qcow2_header *h = &q->header;
-    struct full_switch s = {
-        .next = active_tree(q),
-        .l1_size = h->l1_size ? h->l1_size : 1,
-        .snapshots = t->bytes,
-        .snapshots_bytes = nsnapshots ? t->length : 0,
-        .nsnapshots = nsnapshots,
-        .size = h->size,
-        .refcount_order = h->refcount_order,
-    };
-    if (h->nb_snapshots)
-        s.gone[s.ngone++] = (struct freed_run){cluster_index(q, h->snapshots_offset),
-                                               (q->snapshots.bytes + q->cluster_size - 1) >> q->cluster_bits};
-    return s;
-}
-
-static void give_up_l1(struct qcow2 *q, struct full_switch *s, uint64_t offset, uint32_t entries) {
-    struct freed_run run = l1_clusters(q, offset, entries);
-    if (run.count)
-        s->gone[s->ngone++] = run;
+    return full_switch_unchanged(q, t->bytes, t->length, nsnapshots);
 }
 
 /* ---- create ---- */
@@ -183,7 +159,7 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct 
         s.trees[s.ntrees].tree = active_tree(q);
         s.trees[s.ntrees++].weight = -1;
         s.gains = true;
-        give_up_l1(q, &s, q->header.l1_offset, q->header.l1_size);
+        full_switch_give_up_l1(q, &s, q->header.l1_offset, q->header.l1_size);
         snapshot_as_parent(snapshot, &parent);
         lineage_set(q, &parent);
         r = full_switch(q, &s, err);
@@ -200,8 +176,8 @@ static int delete_switch(struct qcow2 *q, const struct qcow2_snapshot *snapshot,
     s.trees[s.ntrees].tree = (struct tree){snapshot->l1_offset, snapshot->l1_size};
     s.trees[s.ntrees++].weight = -1;
     s.lowered = lowered;
-    give_up_l1(q, &s, q->header.l1_offset, q->header.l1_size);
-    give_up_l1(q, &s, snapshot->l1_offset, snapshot->l1_size);
+    full_switch_give_up_l1(q, &s, q->header.l1_offset, q->header.l1_size);
+    full_switch_give_up_l1(q, &s, snapshot->l1_offset, snapshot->l1_size);
     return full_switch(q, &s, err);
 }
 
@@ -255,7 +231,7 @@ static int delete_light(struct qcow2 *q, const struct qcow2_snapshot *snapshot, 
         .refcount_order = q->header.refcount_order,
         .lowered = true,
     };
-    give_up_l1(q, &s, gone.l1_offset, gone.l1_size);
+    full_switch_give_up_l1(q, &s, gone.l1_offset, gone.l1_size);
     if (kept < old_clusters)
         s.gone[s.ngone++] = (struct freed_run){old_table + kept, old_clusters - kept};
     r = full_switch_lower(q, &s, err);
