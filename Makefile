@@ -24,17 +24,21 @@ CFLAGS_fuzz := $(SANITIZE) -fsanitize=fuzzer-no-link,address,undefined
 CFLAGS_debug := -O1 -g -DIMG_DEBUG
 FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSION)"' -pthread -Iinclude $(WARN) \
         $(if $(FLAVOUR),$(CFLAGS_$(FLAVOUR)),$(CFLAGS)) $(CPPFLAGS)
+, := ,
 # ISA-L where there is one, as libimg/codec/isal.h sees it; i386 has none.
 ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -lisal)
 LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
 TOOL_LIBS := -ljansson
+# What the guest's filesystems are read with: of fs/ alone, the library needs none of it.
+FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -lxml2 -lcrypto
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
+FS_SRC := $(sort $(wildcard fs/*.c fs/*/*.c))
 CMD_SRC := $(sort $(wildcard cmd/*.c cmd/*/*.c))
 
-, := ,
 objects = $(patsubst %.c,$B/obj/%.o,$1)
 LIB_OBJ := $(call objects,$(LIB_SRC))
+FS_OBJ := $(call objects,$(FS_SRC))
 CMD_OBJ := $(call objects,$(CMD_SRC))
 
 all: $B/libimg.a $B/libimg.so $B/img
@@ -49,9 +53,12 @@ archive = $Q rm -f $@ && $(AR) rcs $@ $^
 $B/obj/libimg/%.o: libimg/%.c $B/flags
 	$(call say,CC)
 	$(call compile,-fPIC -fvisibility=hidden -Ilibimg)
+$B/obj/fs/%.o: fs/%.c $B/flags
+	$(call say,CC)
+	$(call compile,-Ifs)
 $B/obj/cmd/%.o: cmd/%.c $B/flags
 	$(call say,CC)
-	$(call compile)
+	$(call compile,-I.)
 
 $B/obj/bench/%.o: bench/%.c $B/flags
 	$(call say,CC)
@@ -64,9 +71,13 @@ $B/libimg.so: $(LIB_OBJ)
 	$(call say,LD)
 	$(call link,-shared -Wl$(,)-soname$(,)$(@F).$(SOVERSION))
 	@ln -sf $(@F) $@.$(SOVERSION)
-$B/img: $(CMD_OBJ) $B/libimg.a
+# Guest filesystems: a part of the tool.
+$B/libfs.a: $(FS_OBJ)
+	$(call say,AR)
+	$(archive)
+$B/img: $(CMD_OBJ) $B/libfs.a $B/libimg.a
 	$(call say,LD)
-	$(call link,,$(TOOL_LIBS))
+	$(call link,,$(FS_LIBS) $(TOOL_LIBS))
 
 $B/bench/%: $B/obj/bench/%.o $B/libimg.a
 	$(call say,LD)

@@ -25,7 +25,7 @@ TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN)
 # The tests link the engine with IMG_DEBUG: its assertions, and the points at which a test can hold a thread. Flavours
 # other than the usual one have it anyway.
 TEST_ENGINE := $B/libimg$(if $(FLAVOUR),,-debug).a
-TEST_LIBS := $(TOOL_LIBS) -lcmocka
+TEST_LIBS := $(FS_LIBS) $(TOOL_LIBS) -lcmocka
 
 $B/obj-debug/%.o: %.c $B/flags
 	$(call say,CC)
@@ -36,11 +36,11 @@ $B/libimg-debug.a: $(LIB_SRC:%.c=$B/obj-debug/%.o)
 
 $B/obj/tests/%.o: tests/%.c $B/flags
 	$(call say,CC)
-	$(call compile,-DIMG_DEBUG -Ilibimg -Itests)
-$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $(TEST_ENGINE)
+	$(call compile,-DIMG_DEBUG -Ilibimg -Itests -I.)
+$B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
-$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $(TEST_ENGINE)
+$B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
 $B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
