@@ -83,11 +83,9 @@ int device_of_image(struct img *image, unsigned sector_size, bool writable, stru
     struct disk *disk = malloc(sizeof(*disk));
     if (!disk)
         return fail_no_memory(err);
-    *disk = (struct disk){.device = {.ops = &disk_ops,
-                                     .size = img_size(image),
-                                     .sector_size = sector_size,
-                                     .writable = writable},
-                          .image = image};
+    *disk = (struct disk){
+        .device = {.ops = &disk_ops, .size = img_size(image), .sector_size = sector_size, .writable = writable},
+        .image = image};
     *device = &disk->device;
     return 0;
 }
@@ -128,11 +126,8 @@ static int range_locate(struct device *device, uint64_t offset, uint64_t length,
     return 0;
 }
 
-static const struct device_ops range_ops = {.read = range_read,
-                                            .write = range_write,
-                                            .flush = range_flush,
-                                            .locate = range_locate,
-                                            .close = close_plain};
+static const struct device_ops range_ops = {
+    .read = range_read, .write = range_write, .flush = range_flush, .locate = range_locate, .close = close_plain};
 
 int device_of_range(struct device *below, uint64_t offset, uint64_t length, struct device **device,
                     struct img_error *err) {
@@ -142,12 +137,10 @@ int device_of_range(struct device *below, uint64_t offset, uint64_t length, stru
     struct range *range = malloc(sizeof(*range));
     if (!range)
         return fail_no_memory(err);
-    *range = (struct range){.device = {.ops = &range_ops,
-                                       .size = length,
-                                       .sector_size = below->sector_size,
-                                       .writable = below->writable},
-                            .below = below,
-                            .offset = offset};
+    *range = (struct range){
+        .device = {.ops = &range_ops, .size = length, .sector_size = below->sector_size, .writable = below->writable},
+        .below = below,
+        .offset = offset};
     *device = &range->device;
     return 0;
 }

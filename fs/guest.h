@@ -42,11 +42,12 @@ int guest_mount(struct guest *guest, struct volume *volume, const char *path, co
                 struct img_error *err) IMG_WARN_UNUSED;
 size_t guest_mounts(const struct guest *guest, const struct guest_mount **mounts);
 
-/* Finds a file. With `follow` the last part of the path is followed if it is a symbolic link. -ENOENT, -ENOTDIR, -ELOOP,
- * -ENAMETOOLONG; -EINVAL: the path is not absolute. The sentence is "PATH: what is wrong". */
+/* Finds a file. With `follow` the last part of the path is followed if it is a symbolic link. -ENOENT, -ENOTDIR,
+ * -ELOOP, -ENAMETOOLONG; -EINVAL: the path is not absolute. The sentence is "PATH: what is wrong". */
 int guest_resolve(struct guest *guest, const char *path, bool follow, struct guest_node *node,
                   struct img_error *err) IMG_WARN_UNUSED;
-/* One step down: the entry `name` of a directory, mount points seen as what is mounted there. Links are not followed. */
+/* One step down: the entry `name` of a directory, mount points seen as what is mounted there. Links are not followed.
+ */
 int guest_step(struct guest *guest, const struct guest_node *dir, const char *name, size_t length,
                struct guest_node *node, struct img_error *err) IMG_WARN_UNUSED;
 int guest_stat(const struct guest_node *node, struct fs_stat *stat, struct img_error *err) IMG_WARN_UNUSED;
@@ -84,7 +85,8 @@ typedef int (*guest_visit_call)(void *opaque, const struct guest_visit *visit);
 int guest_walk(struct guest *guest, const struct guest_node *from, guest_visit_call call, void *opaque,
                struct img_error *err) IMG_WARN_UNUSED;
 
-/* Reads a whole small file: at most `max` bytes, -EFBIG beyond; a NUL is added that does not count. The caller frees. */
+/* Reads a whole small file: at most `max` bytes, -EFBIG beyond; a NUL is added that does not count. The caller frees.
+ */
 int guest_read_small(struct guest *guest, const char *path, size_t max, char **content, size_t *length,
                      struct img_error *err) IMG_WARN_UNUSED;
 

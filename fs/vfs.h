@@ -3,8 +3,8 @@
  *
  * A filesystem stands on a device and belongs to one thread at a time. Everything in it is named by an inode number,
  * as it is on the disk where the filesystem has such numbers; a driver where it has none (FAT) chooses one that stays
- * the same as long as the file does. Names are bytes, not characters, without '/' and NUL, 1 to 255 of them (but FAT and
- * NTFS: up to 255 UTF-16 units, given as UTF-8).
+ * the same as long as the file does. Names are bytes, not characters, without '/' and NUL, 1 to 255 of them (but FAT
+ * and NTFS: up to 255 UTF-16 units, given as UTF-8).
  *
  * What a driver reads is hostile: it checks every number before use, and its work and memory for one call are bounded
  * by what is really on the disk, never by a number that the disk only claims. What is wrong there is -EUCLEAN with a
@@ -83,8 +83,8 @@ struct fs_driver {
     /* Is it there? Reads a few sectors and fills *probe; -ENOENT: it is something else. May be NULL. */
     int (*probe)(struct device *device, struct probe *probe);
     /* Opens what probe found; the device stays the caller's. NULL: it is only recognised. */
-    int (*open)(struct device *device, const struct probe *probe, const struct fs_open_options *options,
-                struct fs **fs, struct img_error *err);
+    int (*open)(struct device *device, const struct probe *probe, const struct fs_open_options *options, struct fs **fs,
+                struct img_error *err);
 };
 
 struct fs_ops {

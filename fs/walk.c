@@ -104,7 +104,8 @@ static int remember(struct been *been, const struct guest_node *dir, struct img_
         return fail_no_memory(err);
     struct place *place = find_place(been, dir->ino, dir->mount);
     if (place->mount_and_one)
-        return fail(err, -ELOOP, "The directory with inode %llu is in more than one place", (unsigned long long)dir->ino);
+        return fail(err, -ELOOP, "The directory with inode %llu is in more than one place",
+                    (unsigned long long)dir->ino);
     *place = (struct place){.ino = dir->ino, .mount_and_one = dir->mount + 1};
     been->count++;
     return 0;

@@ -26,34 +26,34 @@ enum volume_kind {
 
 struct volume {
     enum volume_kind kind;
-    char *name;               /* "/dev/sda", "/dev/sda5", "/dev/VG", "/dev/VG/LV", "/dev/mapper/luks-UUID" */
-    struct volume **parents;  /* what it lies on: of a group all its physical volumes, each once */
+    char *name;              /* "/dev/sda", "/dev/sda5", "/dev/VG", "/dev/VG/LV", "/dev/mapper/luks-UUID" */
+    struct volume **parents; /* what it lies on: of a group all its physical volumes, each once */
     size_t nparents;
-    struct device *device;    /* NULL: of a group, or of a volume that is known but cannot be read (see `trouble`) */
-    uint64_t size;            /* bytes; of a group and of a physical volume's `pv_size` whole extents */
-    char uuid[64];            /* of a logical volume (with dashes) or group (without); "" else */
+    struct device *device; /* NULL: of a group, or of a volume that is known but cannot be read (see `trouble`) */
+    uint64_t size;         /* bytes; of a group and of a physical volume's `pv_size` whole extents */
+    char uuid[64];         /* of a logical volume (with dashes) or group (without); "" else */
 
     /* partitions */
-    unsigned number;          /* 1 for /dev/sda1 */
-    uint8_t mbr_type;         /* of an MBR; 0: a GPT */
-    bool extended;            /* holds the logical ones: nothing else is to be looked for in it */
-    bool active;              /* the boot flag of an MBR */
-    char type_uuid[37];       /* of a GPT, lower case; "" else */
-    char part_uuid[37];       /* PARTUUID as blkid has it: of a GPT its own, of an MBR "SIGNATURE-NN" */
-    char part_label[109];     /* PARTLABEL, UTF-8 */
+    unsigned number;      /* 1 for /dev/sda1 */
+    uint8_t mbr_type;     /* of an MBR; 0: a GPT */
+    bool extended;        /* holds the logical ones: nothing else is to be looked for in it */
+    bool active;          /* the boot flag of an MBR */
+    char type_uuid[37];   /* of a GPT, lower case; "" else */
+    char part_uuid[37];   /* PARTUUID as blkid has it: of a GPT its own, of an MBR "SIGNATURE-NN" */
+    char part_label[109]; /* PARTLABEL, UTF-8 */
 
     /* disks */
-    const char *table;        /* "dos", "gpt"; NULL: none */
-    uint32_t mbr_signature;   /* of an MBR */
-    char table_uuid[37];      /* of a GPT, or the eight digits of an MBR's signature */
+    const char *table;      /* "dos", "gpt"; NULL: none */
+    uint32_t mbr_signature; /* of an MBR */
+    char table_uuid[37];    /* of a GPT, or the eight digits of an MBR's signature */
 
     /* physical volumes (of any kind above) */
     bool is_pv;
-    uint64_t pv_size;         /* bytes of its extents */
-    char pv_uuid[64];         /* without dashes */
+    uint64_t pv_size; /* bytes of its extents */
+    char pv_uuid[64]; /* without dashes */
 
-    const char *trouble;      /* why it has no device, or is not what it should be; owned by the volume; NULL: fine */
-    struct probe content;     /* what lies on it */
+    const char *trouble;  /* why it has no device, or is not what it should be; owned by the volume; NULL: fine */
+    struct probe content; /* what lies on it */
 };
 
 /* Keys for what is encrypted: asked when a scheme meets it. */
@@ -82,8 +82,8 @@ void volumes_close(struct volumes *volumes);
 
 size_t volumes_count(const struct volumes *volumes);
 struct volume *volumes_get(const struct volumes *volumes, size_t index);
-/* By any name that users have learned: /dev/sda1, /dev/vda1, /dev/xvda1, /dev/hda1, /dev/VG/LV, /dev/mapper/VG-LV (with "--" for a
- * dash), /dev/disk/by-uuid/..., UUID=, LABEL=, PARTUUID=, PARTLABEL=. NULL: there is none. */
+/* By any name that users have learned: /dev/sda1, /dev/vda1, /dev/xvda1, /dev/hda1, /dev/VG/LV, /dev/mapper/VG-LV (with
+ * "--" for a dash), /dev/disk/by-uuid/..., UUID=, LABEL=, PARTUUID=, PARTLABEL=. NULL: there is none. */
 struct volume *volumes_find(const struct volumes *volumes, const char *name);
 /* What the scan has to say although it went on: one sentence each; NULL behind the last. */
 const char *volumes_message(const struct volumes *volumes, size_t index);
