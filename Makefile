@@ -58,7 +58,7 @@ $B/obj/fs/%.o: fs/%.c $B/flags
 	$(call compile,-Ifs)
 $B/obj/cmd/%.o: cmd/%.c $B/flags
 	$(call say,CC)
-	$(call compile,-I.)
+	$(call compile,-I. -isystem /usr/include/libxml2)
 
 $B/obj/bench/%.o: bench/%.c $B/flags
 	$(call say,CC)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain.h"
 #include "guest.h"
 #include "report.h"
 #include "sandbox.h"
@@ -130,6 +131,8 @@ static bool options_are_complete(const struct guest_options *o) {
 struct session *session_open(struct guest_options *options, unsigned flags) {
     struct device *devices[MAX_DISKS];
     struct img_error err = {0};
+    if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
+        return NULL;
     if (!options_are_complete(options))
         return NULL;
     struct session *session = memory(1, sizeof(*session));
@@ -162,6 +165,8 @@ void session_close(struct session *session) {
 
 char *session_name(const struct session *session) {
     const struct guest_options *o = session->options;
+    if (o->domain && !strchr(o->domain, '/'))
+        return text_copy(o->domain);
     const char *path = o->disks[0].path, *slash = strrchr(path, '/');
     return text_format("%s%s", slash ? slash + 1 : path, o->ndisks > 1 ? "+" : "");
 }
