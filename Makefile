@@ -30,7 +30,7 @@ ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/
 LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
 TOOL_LIBS := -ljansson
 # What the guest's filesystems are read with: of fs/ alone, the library needs none of it.
-FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -lxml2 -lcrypto
+FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -larchive -lxml2 -lcrypto
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c fs/*/*.c))

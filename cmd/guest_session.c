@@ -47,7 +47,10 @@ static bool open_disks(struct session *session, unsigned flags, struct device **
         if (!image)
             return false;
         session->images[session->nimages] = image;
-        if (device_of_image(image, o->disks[i].sector_size, flags & SESSION_WRITE, &devices[i], &err) < 0) {
+        enum disk_access access = flags & SESSION_WRITE     ? DISK_WRITE
+                                  : flags & SESSION_DRY_RUN ? DISK_PRETEND
+                                                            : DISK_READ;
+        if (device_of_image(image, o->disks[i].sector_size, access, &devices[i], &err) < 0) {
             report_guest_error(&err);
             img_close(image, NULL);
             return false;
@@ -99,7 +102,7 @@ static int by_length_of_path(const void *a, const void *b) {
 
 static bool mount_all(struct session *session, unsigned flags) {
     struct guest_options *o = session->options;
-    const struct fs_open_options options = {.write = flags & SESSION_WRITE};
+    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
     struct img_error err = {0};
     if (guest_create(session->volumes, &session->guest, &err) < 0) {
         report_guest_error(&err);

@@ -29,9 +29,8 @@ static const struct {
     const char *name;
     const struct command *command;
 } peers[] = {
-    {"qemu-io", &io_command},
-    {"virt-cat", &cat_command},
-    {"virt-ls", &ls_command},
+    {"qemu-io", &io_command},     {"virt-cat", &cat_command}, {"virt-copy-in", &copy_in_command},
+    {"virt-edit", &edit_command}, {"virt-ls", &ls_command},   {"virt-tar-in", &tar_in_command},
 };
 
 static const struct command *find_command(const char *name) {

@@ -4,10 +4,10 @@
  *
  * Changes are a transaction. File data goes at once to blocks that are free on the disk, so that nothing which is there
  * is overwritten; everything else stays in memory until commit, which makes it durable as a whole. What a power cut, a
- * kill or an error before that leaves is the filesystem as it was. A driver with a journal may commit by itself between
- * two calls when its journal or its memory would not hold more; each of these commits is a whole then, and each call's
- * change is in one of them. A driver without a journal (ext2, FAT) orders its writes so that the worst is lost space,
- * and says so in `promise`.
+ * kill or an error before that leaves is the filesystem as it was. A driver with a journal commits by itself when its
+ * journal or its memory would not hold more, but only as the first thing of a create, link, unlink or rename: so a new
+ * file with its data and attributes, and what it replaces, are in one whole. A driver without a journal (ext2, FAT)
+ * orders its writes so that the worst is lost space, and says so in `promise`.
  *
  * After a commit that failed, or an error that is not one of the arguments' or of space, the driver takes no more
  * changes (-EIO): the filesystem must be opened anew.
@@ -38,6 +38,7 @@ struct fs_new {
     uint32_t rdev_major, rdev_minor; /* of device nodes */
     const char *target;              /* of a symbolic link */
     uint64_t size;                   /* of a regular file: how long it will probably be; a wish, for its place */
+    bool replace;                    /* what has that name, and is no directory, goes in the same change */
     struct fs_time atime, mtime;
 };
 

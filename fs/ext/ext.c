@@ -9,7 +9,7 @@
 
 static void close_ext(struct fs *fs) {
     struct ext *ext = ext_of(fs);
-    nodes_free(ext);
+    node_free_all(ext);
     if (ext->lib)
         ext2fs_free(ext->lib);
     ext_io_free(ext->io);

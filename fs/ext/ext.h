@@ -97,7 +97,7 @@ int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err);
  * damaged. */
 int node_get(struct ext *ext, uint64_t ino, struct node **node, struct img_error *err);
 void node_put(struct ext *ext, struct node *node);
-void nodes_free(struct ext *ext);
+void node_free_all(struct ext *ext);
 /* The inode's 60 bytes for a map, or whatever else the flags say. */
 static inline unsigned char *node_block(struct node *node) {
     return (unsigned char *)node->inode->i_block;

@@ -121,7 +121,7 @@ void node_put(struct ext *ext, struct node *node) {
         free_node(node);
 }
 
-void nodes_free(struct ext *ext) {
+void node_free_all(struct ext *ext) {
     for (unsigned i = 0; i < NODES; i++)
         free_node(ext->nodes[i]);
 }
