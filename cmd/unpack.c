@@ -14,10 +14,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "acl.h"
 #include "fs/vfs_write.h"
 #include "report.h"
 
 #define XATTR_MAX 65536
+#define PIECE (1u << 20)
 
 struct late_directory {
     struct guest_node node;
@@ -101,6 +103,15 @@ static int make_directory(struct unpacking *u, const char *path, struct guest_no
     return ret;
 }
 
+static int put_acl(struct unpacking *u, const struct guest_node *node, struct archive_entry *entry, int type,
+                   const char *name) {
+    size_t length;
+    unsigned char *acl = acl_of_entry(entry, type, &length);
+    int ret = acl ? write_ops(node)->set_xattr(node->fs, node->ino, name, acl, length, &u->err) : 0;
+    free(acl);
+    return ret == -ENOTSUP ? 0 : ret;
+}
+
 static int put_xattrs(struct unpacking *u, const struct guest_node *node, struct archive_entry *entry) {
     const char *name;
     const void *value;
@@ -112,28 +123,65 @@ static int put_xattrs(struct unpacking *u, const struct guest_node *node, struct
         if (ret < 0 && ret != -ENOTSUP)
             return ret;
     }
-    return 0;
+    int ret = put_acl(u, node, entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, "system.posix_acl_access");
+    return ret < 0 ? ret : put_acl(u, node, entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, "system.posix_acl_default");
+}
+
+/* Data on their way into a file, gathered into large pieces. */
+struct piece {
+    uint64_t offset;
+    size_t count;
+    unsigned char bytes[PIECE];
+};
+
+static int put_piece(struct unpacking *u, const struct guest_node *node, struct piece *piece) {
+    if (piece->count == 0)
+        return 0;
+    int ret = write_ops(node)->append(node->fs, node->ino, piece->bytes, piece->count, piece->offset, &u->err);
+    piece->offset += piece->count;
+    piece->count = 0;
+    return ret;
+}
+
+static int gather(struct unpacking *u, const struct guest_node *node, struct piece *piece, const unsigned char *bytes,
+                  size_t count, uint64_t offset) {
+    int ret = 0;
+    if (offset != piece->offset + piece->count) {
+        ret = put_piece(u, node, piece);
+        piece->offset = offset;
+    }
+    while (count > 0 && ret == 0) {
+        size_t room = sizeof(piece->bytes) - piece->count, part = count < room ? count : room;
+        memcpy(piece->bytes + piece->count, bytes, part);
+        piece->count += part;
+        bytes += part;
+        count -= part;
+        if (part == room)
+            ret = put_piece(u, node, piece);
+    }
+    return ret;
 }
 
 static int put_data(struct unpacking *u, const struct guest_node *node, const char *path, uint64_t size) {
+    static struct piece piece;
     const void *bytes;
     size_t count;
     la_int64_t offset;
-    uint64_t end = 0;
     int ret;
+    piece.offset = piece.count = 0;
     while ((ret = archive_read_data_block(u->archive, &bytes, &count, &offset)) == ARCHIVE_OK) {
         if (count == 0)
             continue;
-        if (offset < 0 || (uint64_t)offset < end)
+        if (offset < 0 || (uint64_t)offset < piece.offset + piece.count)
             return wrong(u, -EINVAL, path, "its parts in the archive are out of order");
-        ret = write_ops(node)->append(node->fs, node->ino, bytes, count, (uint64_t)offset, &u->err);
+        ret = gather(u, node, &piece, bytes, count, (uint64_t)offset);
         if (ret < 0)
             return ret;
-        end = (uint64_t)offset + count;
     }
     if (ret != ARCHIVE_EOF)
         return wrong(u, -EIO, path, archive_error_string(u->archive));
-    return end < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : 0;
+    ret = put_piece(u, node, &piece);
+    return ret == 0 && piece.offset < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : ret;
 }
 
 static int put_link(struct unpacking *u, struct archive_entry *entry, const struct guest_node *parent,
@@ -202,6 +250,11 @@ static struct fs_new new_file(struct archive_entry *entry) {
                           .mtime = time_of(mtime, nanoseconds)};
     if (archive_entry_atime_is_set(entry))
         file.atime = time_of(archive_entry_atime(entry), archive_entry_atime_nsec(entry));
+    size_t length;
+    unsigned char *acl = acl_of_entry(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &length);
+    if (acl)
+        file.mode = acl_mode(file.mode, acl, length);
+    free(acl);
     return file;
 }
 

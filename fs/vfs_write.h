@@ -42,6 +42,7 @@ struct fs_new {
     struct fs_time atime, mtime;
 };
 
+/* Names end in a NUL that does not count. */
 struct fs_write_ops {
     /* true: commits are whole at any power cut; false: a cut may leave lost space */
     bool whole;
@@ -55,11 +56,11 @@ struct fs_write_ops {
     /* Gives a file another name and place; what has that name already goes, as in rename(2). */
     int (*rename)(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
                   size_t new_length, struct img_error *err);
-    /* Data behind the end of a regular file that was created since the last commit, or was truncated to nothing: files
-     * are written once, from the front. What lies between the end and `offset` is a hole. */
+    /* Data behind the end of a regular file that was created since the last commit: files are written once, from the
+     * front. What lies between the end and `offset` is a hole. */
     int (*append)(struct fs *fs, uint64_t ino, const void *buffer, size_t count, uint64_t offset,
                   struct img_error *err);
-    /* Makes a file longer by a hole, or throws away its content (0); others are -EINVAL. */
+    /* Makes a regular file longer by a hole; shorter is -EINVAL. */
     int (*set_size)(struct fs *fs, uint64_t ino, uint64_t size, struct img_error *err);
     int (*set_attributes)(struct fs *fs, uint64_t ino, const struct fs_attributes *attributes, struct img_error *err);
     /* `value` NULL: takes it away (-ENODATA: there is none). -ENOTSUP: the filesystem has no such attributes. */

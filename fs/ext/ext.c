@@ -6,10 +6,12 @@
 #include <stdlib.h>
 
 #include "ext.h"
+#include "write.h"
 
 static void close_ext(struct fs *fs) {
     struct ext *ext = ext_of(fs);
     node_free_all(ext);
+    writer_close(ext);
     if (ext->lib)
         ext2fs_free(ext->lib);
     ext_io_free(ext->io);
@@ -63,13 +65,13 @@ static int open_device(struct ext *ext, struct device *device, struct img_error 
 
 static int open_ext(struct device *device, const struct probe *probe, const struct fs_open_options *options,
                     struct fs **fs, struct img_error *err) {
-    if (options->write)
-        return fail(err, -EROFS, "An %s filesystem is only read here", probe->type);
     struct ext *ext = calloc(1, sizeof(*ext));
     if (!ext)
         return fail_no_memory(err);
     ext->fs = (struct fs){.ops = &ops, .type = probe->type, .device = device, .root = EXT2_ROOT_INO};
     int ret = open_device(ext, device, err);
+    if (ret == 0 && options->write)
+        ret = writer_open(ext, err);
     if (ret < 0) {
         close_ext(&ext->fs);
         return ret;

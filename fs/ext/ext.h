@@ -28,6 +28,11 @@ io_manager ext_io_manager(struct ext_io *io);
 const char *ext_io_name(const struct ext_io *io);
 /* Small pieces come out of the cache, with what lies around them; large ones go past it. */
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+struct changes;
+/* From now on what the library writes is kept in there, and what is read shows it. */
+void ext_io_take_changes(struct ext_io *io, struct changes *changes, unsigned block_size);
+/* The device was written past the cache here. */
+void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length);
 /* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */
 int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const char *what);
 
@@ -60,6 +65,8 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
+struct writer;
+
 struct ext {
     struct fs fs;
     struct device *overlay; /* what the journal held, over fs.device; NULL: nothing */
@@ -70,6 +77,7 @@ struct ext {
     bool checksums;               /* metadata_csum */
     struct node *nodes[NODES];
     uint64_t clock;
+    struct writer *writer; /* write.h; NULL: for reading */
 };
 
 static inline struct ext *ext_of(struct fs *fs) {
