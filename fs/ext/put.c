@@ -54,19 +54,26 @@ static uint32_t extra_word(const struct fs_time *time) {
      offsetof(struct ext2_inode_large, field) + sizeof((inode)->field) <=                                              \
          (size_t)EXT2_GOOD_OLD_INODE_SIZE + (inode)->i_extra_isize)
 
+/* One time: without its second word it ends in 2038, as the kernel writes it then. */
+static uint32_t first_word(const struct fs_time *time, bool second_word) {
+    if (second_word)
+        return (uint32_t)time->seconds;
+    return (uint32_t)(time->seconds > INT32_MAX ? INT32_MAX : time->seconds < INT32_MIN ? INT32_MIN : time->seconds);
+}
+
 void inode_set_times(const struct ext *ext, struct ext2_inode_large *inode, const struct fs_time *atime,
                      const struct fs_time *mtime, const struct fs_time *ctime) {
     if (atime) {
-        inode->i_atime = (uint32_t)atime->seconds;
+        inode->i_atime = first_word(atime, HAS(ext, inode, i_atime_extra));
         if (HAS(ext, inode, i_atime_extra))
             inode->i_atime_extra = extra_word(atime);
     }
     if (mtime) {
-        inode->i_mtime = (uint32_t)mtime->seconds;
+        inode->i_mtime = first_word(mtime, HAS(ext, inode, i_mtime_extra));
         if (HAS(ext, inode, i_mtime_extra))
             inode->i_mtime_extra = extra_word(mtime);
     }
-    inode->i_ctime = (uint32_t)ctime->seconds;
+    inode->i_ctime = first_word(ctime, HAS(ext, inode, i_ctime_extra));
     if (HAS(ext, inode, i_ctime_extra))
         inode->i_ctime_extra = extra_word(ctime);
 }
