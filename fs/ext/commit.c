@@ -202,7 +202,7 @@ static const unsigned char *escape(struct log *log, const unsigned char *bytes, 
     return log->copy;
 }
 
-static int write_part(struct log *log, const struct change *list, size_t count, struct img_error *err) {
+static int write_part(struct log *log, const struct dirty_block *list, size_t count, struct img_error *err) {
     uint64_t place = log->next++;
     int ret = 0;
     begin_descriptor(log);
@@ -229,7 +229,7 @@ static int write_commit_block(struct log *log, struct img_error *err) {
     return journal_block(log->ext, log->next++, log->copy, true, err);
 }
 
-static int write_log(struct ext *ext, const struct change *list, size_t count, struct img_error *err) {
+static int write_log(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
     struct log log = {.ext = ext, .journal = &writer_of(ext)->journal};
     log.next = log.journal->first;
     log.descriptor = malloc(ext->block_size);
@@ -287,14 +287,14 @@ static int write_both(struct ext *ext, uint32_t start, struct img_error *err) {
 
 /* ---- all together ---- */
 
-static int write_places(struct ext *ext, const struct change *list, size_t count, struct img_error *err) {
+static int write_places(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
     int ret = 0;
     for (size_t i = 0; i < count && ret == 0; i++)
         ret = device_write(ext->fs.device, list[i].bytes, ext->block_size, list[i].block << ext->block_bits, err);
     return ret < 0 ? ret : device_flush(ext->fs.device, err);
 }
 
-static int write_transaction(struct ext *ext, const struct change *list, size_t count, struct img_error *err) {
+static int write_transaction(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
     struct journal *journal = &writer_of(ext)->journal;
     int ret = journal->present ? write_log(ext, list, count, err) : 0;
     if (ret == 0)
@@ -321,23 +321,23 @@ static int gather(struct ext *ext, struct img_error *err) {
 int ext_commit(struct fs *fs, struct img_error *err) {
     struct ext *ext = ext_of(fs);
     struct writer *writer = writer_of(ext);
-    struct change *list;
+    struct dirty_block *list;
     if (writer->broken)
         return fail(err, -EIO, "A change of the filesystem failed, and nothing more is written to it");
-    if (!(ext->lib->flags & EXT2_FLAG_CHANGED) && changes_count(writer->changes) == 0)
+    if (!(ext->lib->flags & EXT2_FLAG_CHANGED) && dirty_count(writer->dirty) == 0)
         return 0;
     int ret = gather(ext, err);
     if (ret == 0)
-        ret = changes_list(writer->changes, &list, err);
+        ret = dirty_list(writer->dirty, &list, err);
     if (ret == 0) {
-        ret = write_transaction(ext, list, changes_count(writer->changes), err);
+        ret = write_transaction(ext, list, dirty_count(writer->dirty), err);
         free(list);
     }
     if (ret < 0) {
         writer->broken = true;
         return ret;
     }
-    changes_forget(writer->changes);
+    dirty_forget(writer->dirty);
     ext_io_forget(ext->io, 0, ext->fs.device->size);
     ext->lib->flags &= ~(EXT2_FLAG_CHANGED | EXT2_FLAG_DIRTY);
     return alloc_committed(ext, err);

@@ -28,9 +28,9 @@ io_manager ext_io_manager(struct ext_io *io);
 const char *ext_io_name(const struct ext_io *io);
 /* Small pieces come out of the cache, with what lies around them; large ones go past it. */
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
-struct changes;
+struct dirty;
 /* From now on what the library writes is kept in there, and what is read shows it. */
-void ext_io_take_changes(struct ext_io *io, struct changes *changes, unsigned block_size);
+void ext_io_take_writes(struct ext_io *io, struct dirty *dirty, unsigned block_size);
 /* The device was written past the cache here. */
 void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length);
 /* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */

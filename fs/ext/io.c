@@ -35,8 +35,8 @@ struct ext_io {
     struct device *device;
     struct img_error error; /* why the device failed; code 0: it did not */
     uint64_t clock;
-    struct changes *changes; /* what was written; NULL: nothing can be */
-    unsigned block_size;     /* of the changes */
+    struct dirty *dirty; /* what was written; NULL: nothing can be */
+    unsigned block_size; /* of the changes */
     struct line lines[SETS][WAYS];
 };
 
@@ -100,8 +100,8 @@ void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length) {
 
 /* ---- changes over it ---- */
 
-void ext_io_take_changes(struct ext_io *io, struct changes *changes, unsigned block_size) {
-    io->changes = changes;
+void ext_io_take_writes(struct ext_io *io, struct dirty *dirty, unsigned block_size) {
+    io->dirty = dirty;
     io->block_size = block_size;
 }
 
@@ -115,10 +115,10 @@ void ext_io_take_changes(struct ext_io *io, struct changes *changes, unsigned bl
 
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     int ret = read_device(io, buffer, count, offset, err);
-    if (ret < 0 || !io->changes || changes_count(io->changes) == 0)
+    if (ret < 0 || !io->dirty || dirty_count(io->dirty) == 0)
         return ret;
     FOR_BLOCKS(io, count, offset, done, inside, part) {
-        const unsigned char *changed = changes_find(io->changes, (offset + done) / io->block_size);
+        const unsigned char *changed = dirty_find(io->dirty, (offset + done) / io->block_size);
         if (changed)
             memcpy((unsigned char *)buffer + done, changed + inside, part);
     }
@@ -128,13 +128,13 @@ int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, 
 /* What is written as it was is no change: the library writes all maps when one has changed. */
 static int change_block(struct ext_io *io, const unsigned char *bytes, size_t count, uint64_t block, size_t inside,
                         struct img_error *err) {
-    unsigned char *changed = changes_find(io->changes, block);
+    unsigned char *changed = dirty_find(io->dirty, block);
     if (!changed) {
         unsigned char before[65536];
         int ret = read_device(io, before, io->block_size, block * io->block_size, err);
         if (ret < 0 || memcmp(before + inside, bytes, count) == 0)
             return ret;
-        if (!(changed = changes_add(io->changes, block)))
+        if (!(changed = dirty_add(io->dirty, block)))
             return fail_no_memory(err);
         memcpy(changed, before, io->block_size);
     }
@@ -199,7 +199,7 @@ static errcode_t write_blocks(io_channel channel, unsigned long long block, int 
     struct ext_io *io = channel->private_data;
     uint64_t offset;
     size_t bytes;
-    if (!io->changes)
+    if (!io->dirty)
         return EXT2_ET_RO_FILSYS;
     if (!range_of(channel, block, count, &bytes, &offset))
         return EXT2_ET_BAD_BLOCK_NUM;

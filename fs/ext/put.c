@@ -112,7 +112,8 @@ static int map_numbers(struct ext *ext, uint64_t ino, uint64_t logical, uint64_t
                        struct img_error *err) {
     for (uint64_t i = 0; i < length; i++) {
         blk64_t block = physical + i;
-        errcode_t code = ext2fs_bmap2(ext->lib, (ext2_ino_t)ino, NULL, NULL, BMAP_SET | BMAP_ALLOC, logical + i, NULL, &block);
+        errcode_t code =
+            ext2fs_bmap2(ext->lib, (ext2_ino_t)ino, NULL, NULL, BMAP_SET | BMAP_ALLOC, logical + i, NULL, &block);
         if (code)
             return change_failed(ext, code, "A file's blocks cannot be entered", err);
     }

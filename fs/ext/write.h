@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* write.h - changes of an ext filesystem as transactions (vfs_write.h): what the files that make them share.
  *
- * libext2fs changes metadata, and every block that it writes stays in memory (changes.c). File data goes at once to
+ * libext2fs changes metadata, and every block that it writes stays in memory (dirty.c). File data goes at once to
  * blocks that were free when the transaction began and are still (alloc.c). A commit (commit.c) makes the data durable,
  * writes the changed blocks into the filesystem's own journal with a commit block, makes that durable, and only then
  * lets the journal's superblock name it: from there on whoever mounts the filesystem replays it. After that the blocks
@@ -16,25 +16,25 @@
 #include "../vfs_write.h"
 #include "ext.h"
 
-/* ---- changes.c: blocks of metadata that are changed and not on the disk ---- */
+/* ---- dirty.c: blocks of metadata that are changed and not on the disk ---- */
 
-struct change {
+struct dirty_block {
     uint64_t block;
     unsigned char *bytes; /* a whole block */
 };
 
-struct changes;
+struct dirty;
 
-int changes_new(unsigned block_size, struct changes **changes, struct img_error *err);
-void changes_free(struct changes *changes);
-size_t changes_count(const struct changes *changes);
+int dirty_new(unsigned block_size, struct dirty **dirty, struct img_error *err);
+void dirty_free(struct dirty *dirty);
+size_t dirty_count(const struct dirty *dirty);
 /* NULL: the block is not changed. */
-unsigned char *changes_find(const struct changes *changes, uint64_t block);
+unsigned char *dirty_find(const struct dirty *dirty, uint64_t block);
 /* Makes room for a block; its bytes are the caller's to fill. NULL: no memory. */
-unsigned char *changes_add(struct changes *changes, uint64_t block);
+unsigned char *dirty_add(struct dirty *dirty, uint64_t block);
 /* All of them in the order of the disk. The array is the caller's to free, the bytes are not. */
-int changes_list(const struct changes *changes, struct change **list, struct img_error *err);
-void changes_forget(struct changes *changes);
+int dirty_list(const struct dirty *dirty, struct dirty_block **list, struct img_error *err);
+void dirty_forget(struct dirty *dirty);
 
 /* ---- the writer ---- */
 
@@ -48,7 +48,7 @@ struct journal {
 };
 
 struct writer {
-    struct changes *changes;
+    struct dirty *dirty;
     ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
     struct journal journal;
     bool broken; /* a change ended in the middle: nothing more may be committed */

@@ -6,7 +6,7 @@
 #include "write.h"
 
 /* Memory for a transaction's blocks. */
-#define CHANGES_MAX (64u << 20)
+#define DIRTY_MAX (64u << 20)
 
 const struct fs_write_ops ext_write_ops = {.whole = true,
                                            .create = ext_create,
@@ -49,14 +49,14 @@ int writer_open(struct ext *ext, struct img_error *err) {
     if (ret == 0 && !(ext->writer = calloc(1, sizeof(*ext->writer))))
         ret = fail_no_memory(err);
     if (ret == 0)
-        ret = changes_new(ext->block_size, &ext->writer->changes, err);
+        ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
     if (ret == 0)
         ret = journal_open(ext, err);
     if (ret == 0)
         ret = alloc_open(ext, err);
     if (ret < 0)
         return ret;
-    ext_io_take_changes(ext->io, ext->writer->changes, ext->block_size);
+    ext_io_take_writes(ext->io, ext->writer->dirty, ext->block_size);
     ext->lib->flags |= EXT2_FLAG_RW | EXT2_FLAG_MASTER_SB_ONLY;
     ext->fs.write_ops = &ext_write_ops;
     return 0;
@@ -67,14 +67,14 @@ void writer_close(struct ext *ext) {
         return;
     alloc_close(ext);
     journal_close(ext);
-    changes_free(ext->writer->changes);
+    dirty_free(ext->writer->dirty);
     free(ext->writer);
 }
 
 /* How many blocks of metadata a transaction may have: half of the journal, so that what one more change needs, and the
  * maps and descriptors that come at the end, still find room. */
-static size_t changes_limit(const struct ext *ext) {
-    size_t memory = CHANGES_MAX >> ext->block_bits;
+static size_t dirty_limit(const struct ext *ext) {
+    size_t memory = DIRTY_MAX >> ext->block_bits;
     const struct journal *journal = &ext->writer->journal;
     return journal->present && journal->blocks / 2 < memory ? journal->blocks / 2 : memory;
 }
@@ -82,7 +82,7 @@ static size_t changes_limit(const struct ext *ext) {
 int change_begin(struct ext *ext, struct img_error *err) {
     if (ext->writer->broken)
         return fail(err, -EIO, "A change of the filesystem failed, and nothing more is written to it");
-    return changes_count(ext->writer->changes) < changes_limit(ext) ? 0 : ext_commit(&ext->fs, err);
+    return dirty_count(ext->writer->dirty) < dirty_limit(ext) ? 0 : ext_commit(&ext->fs, err);
 }
 
 int change_failed(struct ext *ext, errcode_t code, const char *what, struct img_error *err) {
