@@ -4,7 +4,7 @@
  * libext2fs opens the filesystem and knows its geometry, its inodes and its hashes; it reads through an io_manager of
  * ours (io.c), which stands on a device. What has to be bounded against a hostile disk is done here: how a file's
  * blocks are found (map.c), directories (dir.c), attributes (xattr.c). A journal that holds something is replayed into
- * an overlay first (journal/), and then nothing here knows of it.
+ * an overlay first (recover.c), and then nothing here knows of it.
  *
  * An inode in use is a `node`: its bytes, checked once, and the part of its block map that was needed last.
  */
@@ -81,6 +81,17 @@ static inline struct ext2_super_block *super_of(const struct ext *ext) {
 
 /* Reads one block of metadata. -EUCLEAN: `block` is none of the filesystem's; `ino` is whose it would be. */
 int ext_read_block(struct ext *ext, uint64_t ino, uint64_t block, void *buffer, struct img_error *err);
+
+/* ---- ext.c ---- */
+
+/* On the device, or on the overlay over it. */
+int ext_open_library(struct ext *ext, struct device *device, struct img_error *err);
+void ext_close_library(struct ext *ext);
+
+/* ---- recover.c ---- */
+
+/* If the journal holds something: replays it, and shows that. */
+int ext_recover(struct ext *ext, struct device *device, struct img_error *err);
 
 /* ---- super.c ---- */
 

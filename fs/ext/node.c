@@ -122,8 +122,10 @@ void node_put(struct ext *ext, struct node *node) {
 }
 
 void nodes_free(struct ext *ext) {
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < NODES; i++) {
         free_node(ext->nodes[i]);
+        ext->nodes[i] = NULL;
+    }
 }
 
 /* ---- stat ---- */
