@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "ext.h"
+#include "changes.h"
 
 struct visit {
     struct ext *ext;
@@ -200,7 +200,7 @@ static int visit_directory(struct visit *visit, uint64_t dir) {
         return ret;
     if (!S_ISDIR(visit->node->inode->i_mode))
         ret = fail(visit->err, -ENOTDIR, "Inode %" PRIu64 " is not a directory", dir);
-    else
+    else if (!changed_entry(visit->ext, dir, "", 0))
         ret = node_has(visit->node, EXT4_INLINE_DATA_FL) ? visit_inline(visit) : visit_blocks(visit);
     node_put(visit->ext, visit->node);
     return ret;
@@ -219,7 +219,8 @@ static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
     char name[EXT2_NAME_LEN + 1];
     bool typed =
         ext2fs_has_feature_filetype(super_of(visit->ext)) && entry->file_type < sizeof(types) / sizeof(types[0]);
-    if (is_dot(entry->name, entry->name_len))
+    if (is_dot(entry->name, entry->name_len) ||
+        changed_entry(visit->ext, visit->node->ino, entry->name, entry->name_len))
         return 0;
     memcpy(name, entry->name, entry->name_len);
     name[entry->name_len] = '\0';
@@ -229,9 +230,23 @@ static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
                                                          .type = typed ? types[entry->file_type] : 0});
 }
 
+/* Names that are not on the disk. */
+static int tell_changes(struct visit *visit, uint64_t dir) {
+    size_t count;
+    struct change *const *changes = changes_of(visit->ext, dir, &count);
+    int ret = 0;
+    for (size_t i = 0; i < count && ret == 0; i++)
+        if (changes[i]->ino)
+            ret = visit->call(
+                visit->opaque,
+                &(struct fs_entry){.name = changes[i]->name, .length = changes[i]->length, .ino = changes[i]->ino});
+    return ret;
+}
+
 int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err) {
     struct visit visit = {.ext = ext_of(fs), .entry = tell, .call = call, .opaque = opaque, .err = err};
-    return visit_directory(&visit, dir);
+    int ret = visit_directory(&visit, dir);
+    return ret == 0 ? tell_changes(&visit, dir) : ret;
 }
 
 /* ---- looking up ---- */
@@ -245,7 +260,10 @@ static int compare(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
 
 int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err) {
     struct visit visit = {.ext = ext_of(fs), .entry = compare, .name = name, .length = length, .err = err};
-    int ret = visit_directory(&visit, dir);
+    const struct change *change = changed_entry(visit.ext, dir, name, length);
+    if (change)
+        visit.found = change->ino;
+    int ret = change ? 0 : visit_directory(&visit, dir);
     if (ret < 0)
         return ret;
     if (!visit.found)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ext.h"
+#include "changes.h"
 
 void ext_close_library(struct ext *ext) {
     nodes_free(ext);
@@ -19,6 +19,7 @@ void ext_close_library(struct ext *ext) {
 static void close_ext(struct fs *fs) {
     struct ext *ext = ext_of(fs);
     ext_close_library(ext);
+    changes_free(ext);
     device_close(ext->overlay);
     free(ext);
 }

@@ -28,13 +28,16 @@ io_manager ext_io_manager(struct ext_io *io);
 const char *ext_io_name(const struct ext_io *io);
 /* Small pieces come out of the cache, with what lies around them; large ones go past it. */
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+/* Writes what stands on an overlay. */
+int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err);
 /* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */
 int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const char *what);
 
 /* ---- the filesystem ---- */
 
-#define NODES 16     /* inodes that are kept */
-#define MAP_RUNS 256 /* pieces of a file that one look at its map brings */
+#define NODES 16             /* inodes that are kept */
+#define MAP_END (1ull << 62) /* behind the last block of any file */
+#define MAP_RUNS 256         /* pieces of a file that one look at its map brings */
 
 /* `length` blocks of a file from its block `logical` on, which lie one after another. */
 struct run {
@@ -60,6 +63,8 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
+struct changes;
+
 struct ext {
     struct fs fs;
     struct device *overlay; /* what the journal held, over fs.device; NULL: nothing */
@@ -68,6 +73,7 @@ struct ext {
     unsigned block_size, block_bits, inode_size;
     uint64_t first_block, blocks; /* [first_block, blocks) are the filesystem's */
     bool checksums;               /* metadata_csum */
+    struct changes *changes;      /* of fast commits; NULL: none */
     struct node *nodes[NODES];
     uint64_t clock;
 };
@@ -109,6 +115,8 @@ int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err);
 int node_get(struct ext *ext, uint64_t ino, struct node **node, struct img_error *err);
 void node_put(struct ext *ext, struct node *node);
 void nodes_free(struct ext *ext);
+/* The inode has changed on the overlay; nobody holds it. */
+void node_forget(struct ext *ext, uint64_t ino);
 /* The inode's 60 bytes for a map, or whatever else the flags say. */
 static inline unsigned char *node_block(struct node *node) {
     return (unsigned char *)node->inode->i_block;

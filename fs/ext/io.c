@@ -86,6 +86,16 @@ int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, 
     return 0;
 }
 
+int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    int ret = device_write(io->device, buffer, count, offset, err);
+    for (uint64_t number = offset / LINE; count > 0 && number <= (offset + count - 1) / LINE; number++) {
+        struct line *line = find_line(io, number);
+        if (line->filled && line->number == number)
+            line->filled = false;
+    }
+    return ret;
+}
+
 /* ---- what the library calls ---- */
 
 static errcode_t open_channel(const char *name, int flags, io_channel *channel) {
