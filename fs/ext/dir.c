@@ -15,20 +15,9 @@
 #include <sys/stat.h>
 
 #include "changes.h"
+#include "dir.h"
 
-struct visit {
-    struct ext *ext;
-    struct node *node;
-    int (*entry)(struct visit *visit, const struct ext2_dir_entry_2 *entry);
-    fs_entry_call call;
-    void *opaque;
-    const char *name; /* that is looked for */
-    size_t length;
-    uint64_t found;
-    struct img_error *err;
-};
-
-static int damaged(struct visit *visit, const char *what, uint64_t value) {
+int dir_damaged(struct visit *visit, const char *what, uint64_t value) {
     return fail(visit->err, -EUCLEAN, "The directory of inode %" PRIu64 " is damaged: %s %" PRIu64, visit->node->ino,
                 what, value);
 }
@@ -46,15 +35,16 @@ static unsigned entry_length(const struct ext *ext, const struct ext2_dir_entry_
 static int check_entry(struct visit *visit, const struct ext2_dir_entry_2 *entry, size_t left) {
     unsigned length;
     if (left < 8 || (length = entry_length(visit->ext, entry)) < 8 || length % 4 != 0 || length > left)
-        return damaged(visit, "an entry's length is", left < 8 ? left : le16toh(entry->rec_len));
+        return dir_damaged(visit, "an entry's length is", left < 8 ? left : le16toh(entry->rec_len));
     if (entry->inode == 0)
         return 0;
     if (entry->name_len == 0 || entry->name_len + 8u > length)
-        return damaged(visit, "a name's length is", entry->name_len);
+        return dir_damaged(visit, "a name's length is", entry->name_len);
     if (le32toh(entry->inode) > super_of(visit->ext)->s_inodes_count)
-        return damaged(visit, "an entry's inode is", le32toh(entry->inode));
+        return dir_damaged(visit, "an entry's inode is", le32toh(entry->inode));
     if (memchr(entry->name, '\0', entry->name_len) || memchr(entry->name, '/', entry->name_len))
-        return damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode", le32toh(entry->inode));
+        return dir_damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode",
+                           le32toh(entry->inode));
     return 0;
 }
 
@@ -121,7 +111,7 @@ static int check_disjoint(struct visit *visit, struct run *runs, size_t count) {
     qsort(runs, count, sizeof(runs[0]), by_place);
     for (size_t i = 1; i < count; i++)
         if (runs[i - 1].physical + runs[i - 1].length > runs[i].physical)
-            return damaged(visit, "it has a block twice:", runs[i].physical);
+            return dir_damaged(visit, "it has a block twice:", runs[i].physical);
     return 0;
 }
 
@@ -158,13 +148,16 @@ static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
     return ret;
 }
 
-static int visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
     int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
     if (ret < 0)
         return ret;
-    if (!checksum_right(visit, block))
-        return damaged(visit, "the checksum is wrong in block", number);
-    return visit_area(visit, block, visit->ext->block_size);
+    return checksum_right(visit, block) ? 0 : dir_damaged(visit, "the checksum is wrong in block", number);
+}
+
+int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    int ret = dir_read_block(visit, block, number);
+    return ret < 0 ? ret : visit_area(visit, block, visit->ext->block_size);
 }
 
 static int visit_blocks(struct visit *visit) {
@@ -176,7 +169,7 @@ static int visit_blocks(struct visit *visit) {
         ret = fail_no_memory(visit->err);
     for (size_t i = 0; i < count && ret == 0; i++)
         for (uint64_t j = 0; j < runs[i].length && ret == 0; j++)
-            ret = visit_block(visit, block, runs[i].physical + j);
+            ret = dir_visit_block(visit, block, runs[i].physical + j);
     free(block);
     free(runs);
     return ret;
@@ -194,6 +187,16 @@ static int visit_inline(struct visit *visit) {
     return ret;
 }
 
+/* What is looked for may be found by its hash. */
+static int visit_contents(struct visit *visit) {
+    int ret = -ENOTSUP;
+    if (node_has(visit->node, EXT4_INLINE_DATA_FL))
+        return visit_inline(visit);
+    if (visit->name)
+        ret = index_visit(visit);
+    return ret == -ENOTSUP ? visit_blocks(visit) : ret;
+}
+
 static int visit_directory(struct visit *visit, uint64_t dir) {
     int ret = node_get(visit->ext, dir, &visit->node, visit->err);
     if (ret < 0)
@@ -201,7 +204,7 @@ static int visit_directory(struct visit *visit, uint64_t dir) {
     if (!S_ISDIR(visit->node->inode->i_mode))
         ret = fail(visit->err, -ENOTDIR, "Inode %" PRIu64 " is not a directory", dir);
     else if (!changed_entry(visit->ext, dir, "", 0))
-        ret = node_has(visit->node, EXT4_INLINE_DATA_FL) ? visit_inline(visit) : visit_blocks(visit);
+        ret = visit_contents(visit);
     node_put(visit->ext, visit->node);
     return ret;
 }
