@@ -72,7 +72,7 @@ static int check_journal(struct ext *ext, struct img_error *err) {
 
 /* How much one transaction may be, and how it is written. */
 static int measure_journal(struct ext *ext, struct img_error *err) {
-    struct journal *journal = &writer_of(ext)->journal;
+    struct log_area *journal = &writer_of(ext)->journal;
     const struct jbd2_super *super = journal_super(ext);
     bool version2 = be32toh(super->header.kind) == JBD2_SUPER_V2;
     uint32_t features = version2 ? be32toh(super->incompat) : 0;
@@ -102,8 +102,8 @@ static int measure_journal(struct ext *ext, struct img_error *err) {
     return 0;
 }
 
-int journal_open(struct ext *ext, struct img_error *err) {
-    struct journal *journal = &writer_of(ext)->journal;
+int log_open(struct ext *ext, struct img_error *err) {
+    struct log_area *journal = &writer_of(ext)->journal;
     if (!ext2fs_has_feature_journal(super_of(ext)))
         return 0;
     if (super_of(ext)->s_journal_inum == 0)
@@ -116,7 +116,7 @@ int journal_open(struct ext *ext, struct img_error *err) {
     return ret < 0 ? ret : measure_journal(ext, err);
 }
 
-void journal_close(struct ext *ext) {
+void log_close(struct ext *ext) {
     free(writer_of(ext)->journal.super);
 }
 
@@ -124,7 +124,7 @@ void journal_close(struct ext *ext) {
 
 struct log {
     struct ext *ext;
-    struct journal *journal;
+    struct log_area *journal;
     uint64_t next;             /* block of the journal */
     unsigned char *descriptor; /* that is being filled; of its blocks none is written yet */
     size_t filled;
@@ -132,7 +132,7 @@ struct log {
     unsigned char *copy; /* of a block that has to be written differently */
 };
 
-static size_t tag_size(const struct journal *journal) {
+static size_t tag_size(const struct log_area *journal) {
     if (journal->tags3)
         return sizeof(struct jbd2_tag3);
     return journal->wide ? sizeof(struct jbd2_tag) : offsetof(struct jbd2_tag, block_high);
@@ -149,7 +149,7 @@ static size_t descriptor_room(const struct log *log) {
 }
 
 static void put_tag(struct log *log, uint64_t block, const void *bytes, bool escaped, bool last) {
-    struct journal *journal = log->journal;
+    struct log_area *journal = log->journal;
     uint32_t flags =
         (escaped ? JBD2_TAG_ESCAPED : 0) | (last ? JBD2_TAG_LAST : 0) | (log->tags > 0 ? JBD2_TAG_SAME_UUID : 0);
     uint32_t sequence = htobe32(journal->sequence), sum = 0;
@@ -254,7 +254,7 @@ static int write_log(struct ext *ext, const struct dirty_block *list, size_t cou
 
 /* `start`: where the log begins, 0: it is empty. */
 static int write_journal_super(struct ext *ext, uint32_t start, struct img_error *err) {
-    struct journal *journal = &writer_of(ext)->journal;
+    struct log_area *journal = &writer_of(ext)->journal;
     struct jbd2_super *super = journal_super(ext);
     super->start = htobe32(start);
     super->sequence = htobe32(journal->sequence);
@@ -295,7 +295,7 @@ static int write_places(struct ext *ext, const struct dirty_block *list, size_t 
 }
 
 static int write_transaction(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
-    struct journal *journal = &writer_of(ext)->journal;
+    struct log_area *journal = &writer_of(ext)->journal;
     int ret = journal->present ? write_log(ext, list, count, err) : 0;
     if (ret == 0)
         ret = device_flush(ext->fs.device, err);

@@ -151,6 +151,12 @@ static int change(struct ext_io *io, const unsigned char *bytes, size_t count, u
     return 0;
 }
 
+int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    int ret = device_write(io->device, buffer, count, offset, err);
+    ext_io_forget(io, offset, count);
+    return ret;
+}
+
 /* ---- what the library calls ---- */
 
 /* Where its blocks are; a negative count is one of bytes. */

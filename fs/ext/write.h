@@ -38,7 +38,7 @@ void dirty_forget(struct dirty *dirty);
 
 /* ---- the writer ---- */
 
-struct journal {
+struct log_area {
     bool present;
     uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
     uint32_t first, sequence;  /* the first block of the log; the next transaction's number */
@@ -50,7 +50,7 @@ struct journal {
 struct writer {
     struct dirty *dirty;
     ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
-    struct journal journal;
+    struct log_area journal;
     bool broken; /* a change ended in the middle: nothing more may be committed */
 };
 
@@ -81,8 +81,8 @@ int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, ui
 
 /* ---- commit.c ---- */
 
-int journal_open(struct ext *ext, struct img_error *err);
-void journal_close(struct ext *ext);
+int log_open(struct ext *ext, struct img_error *err);
+void log_close(struct ext *ext);
 int ext_commit(struct fs *fs, struct img_error *err);
 
 /* ---- inodes: put.c ---- */

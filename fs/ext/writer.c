@@ -51,7 +51,7 @@ int writer_open(struct ext *ext, struct img_error *err) {
     if (ret == 0)
         ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
     if (ret == 0)
-        ret = journal_open(ext, err);
+        ret = log_open(ext, err);
     if (ret == 0)
         ret = alloc_open(ext, err);
     if (ret < 0)
@@ -66,16 +66,17 @@ void writer_close(struct ext *ext) {
     if (!ext->writer)
         return;
     alloc_close(ext);
-    journal_close(ext);
+    log_close(ext);
     dirty_free(ext->writer->dirty);
     free(ext->writer);
+    ext->writer = NULL;
 }
 
 /* How many blocks of metadata a transaction may have: half of the journal, so that what one more change needs, and the
  * maps and descriptors that come at the end, still find room. */
 static size_t dirty_limit(const struct ext *ext) {
     size_t memory = DIRTY_MAX >> ext->block_bits;
-    const struct journal *journal = &ext->writer->journal;
+    const struct log_area *journal = &ext->writer->journal;
     return journal->present && journal->blocks / 2 < memory ? journal->blocks / 2 : memory;
 }
 
