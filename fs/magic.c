@@ -5,6 +5,7 @@
  * Nearly all of them are known by a few bytes in the first 68 KiB, which are read once; a table says which bytes, and
  * where label and UUID stand. The few that need more have a function.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -167,8 +168,26 @@ static void set_udf_label(struct probe *probe, const uint8_t *text, size_t size)
     }
 }
 
-/* From the anchor in block 256 to the volume descriptors, of which the logical one has the label. */
-static void find_udf_label(struct sight *s) {
+/* The first sixteen characters of the name of the volume set, which its maker has chosen at random. Those that are no
+ * hexadecimal digits are written as their numbers. */
+static void set_udf_uuid(struct probe *probe, const uint8_t *text) {
+    char *out = probe->uuid;
+    size_t digits = 0;
+    if (text[0] != 8 || text[127] < 9)
+        return;
+    const uint8_t *name = text + 1;
+    while (digits < 16 && isxdigit(name[digits]))
+        digits++;
+    size_t plain = digits == 16 ? 16 : digits >= 8 ? 8 : 0;
+    for (size_t i = 0; i < plain; i++)
+        *out++ = (char)tolower(name[i]);
+    for (size_t i = plain; plain + 2 * (i - plain) < 16; i++)
+        out += sprintf(out, "%02x", name[i]);
+    *out = '\0';
+}
+
+/* From the anchor in block 256 to the volume descriptors: the primary one has the UUID, the logical one the label. */
+static void read_udf_descriptors(struct sight *s) {
     static const unsigned blocks[] = {512, 2048, 4096, 1024};
     for (size_t b = 0; b < sizeof(blocks) / sizeof(blocks[0]); b++) {
         uint8_t d[512];
@@ -179,10 +198,10 @@ static void find_udf_label(struct sight *s) {
         for (unsigned n = 0; n < 64; n++, at += blocks[b]) {
             if (device_read(s->device, d, sizeof(d), at, NULL) < 0 || get_le16(d) == 8)
                 return;
-            if (get_le16(d) == 6) {
+            if (get_le16(d) == 1)
+                set_udf_uuid(s->probe, d + 72);
+            if (get_le16(d) == 6)
                 set_udf_label(s->probe, d + 84, 128);
-                return;
-            }
         }
     }
 }
@@ -230,7 +249,7 @@ static bool recognise(struct sight *s) {
         if (i + 1 == sizeof(formats) / sizeof(formats[0]) && is_udf(s)) {
             s->probe->kind = PROBE_FILESYSTEM;
             s->probe->type = "udf";
-            find_udf_label(s);
+            read_udf_descriptors(s);
             return true;
         }
         if (is_format(s, &formats[i]))
