@@ -43,8 +43,10 @@ static long nvme_value(const char *text, const char **number) {
     if (!digits(text, &length) || strncmp(text + length, "n1", 2) != 0)
         return -1;
     text += length + 2;
-    *number = *text == 'p' ? text + 1 : text;
-    return *text == 'p' || !*text ? value : -1;
+    if (*text)
+        return *text == 'p' && digits(text + 1, &length) ? (*number = text + 1, value) : -1;
+    *number = text;
+    return value;
 }
 
 /* The disk that a name stands for and the digits behind it. -1: it is no name of a disk. */

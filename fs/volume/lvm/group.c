@@ -158,7 +158,7 @@ static void set_wrong(struct lvm_group *group, const char *name, const char *why
 }
 
 /* An old snapshot is a hidden volume that names two others. The origin has its own data in place; the other one has
- * what differs, in chunks. */
+ * what differs, in chunks; of the three users see these two, whatever the text says. */
 static void mark_snapshots(struct lvm_group *group) {
     for (size_t i = 0; i < group->nlvs; i++) {
         const struct text_node *segment = NULL;
@@ -166,8 +166,13 @@ static void mark_snapshots(struct lvm_group *group) {
             const char *type = text_string(&group->text, segment, "type");
             if (!type || strcmp(type, "snapshot") != 0)
                 continue;
+            group->lvs[i].visible = false;
             const char *merging = text_string(&group->text, segment, "merging_store");
-            set_wrong(group, text_string(&group->text, segment, "cow_store"), "It is a snapshot, which is not read");
+            const char *store = text_string(&group->text, segment, "cow_store");
+            struct lvm_lv *snapshot = store ? lvm_find_lv(group, store) : NULL;
+            if (snapshot)
+                snapshot->visible = true;
+            set_wrong(group, store, "It is a snapshot, which is not read");
             set_wrong(group, merging, "It is a snapshot, which is not read");
             if (merging)
                 set_wrong(group, text_string(&group->text, segment, "origin"),
