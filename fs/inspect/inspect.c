@@ -142,7 +142,7 @@ static size_t sorted_mounts(const struct inspect_root *root, const struct inspec
 
 static void warn_of_mount(const struct inspect_mount *mount, const struct img_error *err, inspect_warn_call warn,
                           void *opaque) {
-    char sentence[sizeof(err->text) + 128];
+    char sentence[sizeof(err->text) + 192];
     if (!warn)
         return;
     snprintf(sentence, sizeof(sentence), "%.64s is not mounted on %.48s: %s", mount->volume->name, mount->path,

@@ -54,6 +54,10 @@ typedef void (*inspect_warn_call)(void *opaque, const char *sentence);
 int inspect_mount(const struct inspect_root *root, struct volumes *volumes, const struct fs_open_options *options,
                   inspect_warn_call warn, void *opaque, struct guest **guest, struct img_error *err) IMG_WARN_UNUSED;
 
+/* A PNG that stands for the system, from where its distribution keeps it. The caller frees *bytes. False: there is
+ * none. */
+bool inspect_icon(struct guest *guest, const struct inspect_root *root, uint8_t **bytes, size_t *length);
+
 /* The volumes that hold a filesystem or might: whole disks without partitions, then what keys opened, partitions,
  * arrays and logical volumes. Extended partitions, members of containers and partitions that never hold one are left
  * out. The caller frees *list. */
