@@ -113,9 +113,9 @@ static int read_entries(struct bdb *db, uint32_t number, const uint8_t *page, st
     return ret;
 }
 
-static int each(struct guest *guest, struct rpm_file *file, rpm_blob_call call, void *opaque, struct img_error *err) {
+static int each(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call, void *opaque, struct img_error *err) {
     struct bdb db = {.file = file, .call = call, .opaque = opaque};
-    (void)guest;
+    (void)log;
     int ret = read_meta(&db, err);
     uint8_t *page = ret == 0 ? malloc(db.page_size) : NULL;
     if (ret == 0 && !page)

@@ -59,10 +59,10 @@ static int read_slots(struct ndb *db, uint64_t first, uint64_t end, struct img_e
     return ret;
 }
 
-static int each(struct guest *guest, struct rpm_file *file, rpm_blob_call call, void *opaque, struct img_error *err) {
+static int each(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call, void *opaque, struct img_error *err) {
     struct ndb db = {.file = file, .call = call, .opaque = opaque};
     uint8_t head[HEADER];
-    (void)guest;
+    (void)log;
     int ret = rpm_file_read(file, head, sizeof(head), 0, err);
     if (ret < 0)
         return ret;

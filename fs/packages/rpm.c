@@ -14,14 +14,13 @@
 
 #include "../error.h"
 
-extern const struct rpm_store rpm_sqlite, rpm_ndb, rpm_bdb;
-
 static const struct rpm_store *const stores[] = {&rpm_sqlite, &rpm_ndb, &rpm_bdb};
 static const char *const folders[] = {"/usr/lib/sysimage/rpm", "/var/lib/rpm"};
 
 /* ---- files ---- */
 
-int rpm_file_open(struct guest *guest, const char *path, struct rpm_file *file, struct img_error *err) {
+/* -ENOENT: there is no such file. */
+static int open_file(struct guest *guest, const char *path, struct rpm_file *file, struct img_error *err) {
     struct fs_stat stat;
     *file = (struct rpm_file){.path = path};
     int ret = guest_resolve(guest, path, true, &file->node, err);
@@ -143,28 +142,27 @@ static int read_blob(void *opaque, const uint8_t *blob, size_t length, struct im
     return 0;
 }
 
-static int read_store(struct guest *guest, const struct rpm_store *store, const char *path, struct packages *packages,
+static int read_store(struct guest *guest, const struct rpm_store *store, const char *folder, struct packages *packages,
                       struct img_error *err) {
-    struct rpm_file file;
+    struct rpm_file file, log;
     struct reading reading = {.packages = packages, .first = err};
-    int ret = rpm_file_open(guest, path, &file, err);
+    char path[64], log_path[64];
+    snprintf(path, sizeof(path), "%s/%s", folder, store->name);
+    snprintf(log_path, sizeof(log_path), "%s/%s", folder, store->log ? store->log : "");
+    int ret = open_file(guest, path, &file, err);
     if (ret == 0) {
-        ret = store->each(guest, &file, read_blob, &reading, err);
-        if (ret == 0)
-            ret = reading.ret;
+        bool logged = store->log && open_file(guest, log_path, &log, NULL) == 0;
+        ret = store->each(&file, logged ? &log : NULL, read_blob, &reading, err);
     }
-    return ret;
+    return ret == 0 ? reading.ret : ret;
 }
 
 static int list(struct guest *guest, struct packages *packages, struct img_error *err) {
     struct img_error inner = {0};
     int ret = -ENOENT;
     for (size_t f = 0; f < sizeof(folders) / sizeof(folders[0]) && ret == -ENOENT; f++)
-        for (size_t s = 0; s < sizeof(stores) / sizeof(stores[0]) && ret == -ENOENT; s++) {
-            char path[64];
-            snprintf(path, sizeof(path), "%s/%s", folders[f], stores[s]->name);
-            ret = read_store(guest, stores[s], path, packages, &inner);
-        }
+        for (size_t s = 0; s < sizeof(stores) / sizeof(stores[0]) && ret == -ENOENT; s++)
+            ret = read_store(guest, stores[s], folders[f], packages, &inner);
     if (ret == -ENOENT)
         return fail(err, ret, "There is no database of rpm in %s or %s", folders[0], folders[1]);
     return ret < 0 ? fail(err, ret, "%s", inner.text) : 0;

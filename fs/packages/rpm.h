@@ -25,11 +25,12 @@ typedef int (*rpm_blob_call)(void *opaque, const uint8_t *blob, size_t length, s
 
 struct rpm_store {
     const char *name; /* of the file in the database's folder */
-    int (*each)(struct guest *guest, struct rpm_file *file, rpm_blob_call call, void *opaque, struct img_error *err);
+    const char *log;  /* of the file beside it that has its last changes; NULL: there is none */
+    /* `log` is NULL if the file is not there. */
+    int (*each)(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call, void *opaque, struct img_error *err);
 };
+extern const struct rpm_store rpm_sqlite, rpm_ndb, rpm_bdb;
 
-/* -ENOENT: there is no such file. */
-int rpm_file_open(struct guest *guest, const char *path, struct rpm_file *file, struct img_error *err);
 /* Exactly these bytes, which must be in the file. -EUCLEAN. */
 int rpm_file_read(struct rpm_file *file, void *buffer, size_t count, uint64_t offset, struct img_error *err);
 
@@ -61,13 +62,13 @@ struct wal_page {
     uint64_t offset; /* of the page in the log */
 };
 struct wal {
-    struct rpm_file file;
+    struct rpm_file *file;
     struct wal_page *pages; /* sorted by number, each once */
     size_t count;
-    uint32_t database_pages; /* 0: there is no log */
+    uint32_t database_pages; /* 0: no change is in it */
 };
-/* No log, an empty or a stale one is no error. The caller frees wal->pages. */
-int wal_open(struct guest *guest, const char *database, uint32_t page_size, struct wal *wal, struct img_error *err);
+/* No log (NULL), an empty or a stale one is no error. The caller frees wal->pages. */
+int wal_open(struct rpm_file *file, uint32_t page_size, struct wal *wal, struct img_error *err);
 /* NULL: the log does not have it. */
 const struct wal_page *wal_find(const struct wal *wal, uint32_t number);
 

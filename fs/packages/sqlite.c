@@ -31,7 +31,7 @@ static int read_page(struct sqlite *db, uint32_t number, uint8_t *page, struct i
         return fail(err, -EUCLEAN, "%s: page %u of %u is asked for", db->file->path, number, db->pages);
     const struct wal_page *newer = wal_find(&db->wal, number);
     if (newer)
-        return rpm_file_read(&db->wal.file, page, db->page_size, newer->offset, err);
+        return rpm_file_read(db->wal.file, page, db->page_size, newer->offset, err);
     return rpm_file_read(db->file, page, db->page_size, (uint64_t)(number - 1) * db->page_size, err);
 }
 
@@ -214,11 +214,11 @@ static int read_file_header(struct sqlite *db, struct img_error *err) {
     return 0;
 }
 
-static int each(struct guest *guest, struct rpm_file *file, rpm_blob_call call, void *opaque, struct img_error *err) {
+static int each(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call, void *opaque, struct img_error *err) {
     struct sqlite db = {.file = file, .call = call, .opaque = opaque};
     int ret = read_file_header(&db, err);
     if (ret == 0)
-        ret = wal_open(guest, file->path, db.page_size, &db.wal, err);
+        ret = wal_open(log, db.page_size, &db.wal, err);
     if (ret == 0 && db.wal.database_pages > 0)
         db.pages = db.wal.database_pages;
     if (ret == 0)
@@ -232,4 +232,4 @@ static int each(struct guest *guest, struct rpm_file *file, rpm_blob_call call, 
     return ret;
 }
 
-const struct rpm_store rpm_sqlite = {.name = "rpmdb.sqlite", .each = each};
+const struct rpm_store rpm_sqlite = {.name = "rpmdb.sqlite", .log = "rpmdb.sqlite-wal", .each = each};

@@ -6,7 +6,6 @@
  * that comes several times the last one counts.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,8 +75,8 @@ static int read_frames(struct wal *wal, const uint8_t head[HEADER], struct check
     uint8_t *frame = malloc(FRAME + page_size);
     int ret = frame ? 0 : fail_no_memory(err);
     uint64_t at = HEADER;
-    for (uint32_t i = 0; ret == 0 && i < FRAMES_MAX && wal->file.size - at >= FRAME + page_size; i++) {
-        ret = rpm_file_read(&wal->file, frame, FRAME + page_size, at, err);
+    for (uint32_t i = 0; ret == 0 && i < FRAMES_MAX && wal->file->size - at >= FRAME + page_size; i++) {
+        ret = rpm_file_read(wal->file, frame, FRAME + page_size, at, err);
         if (ret < 0 || memcmp(frame + 8, head + 16, 8) != 0)
             break;
         add_bytes(&sum, frame, 8);
@@ -95,16 +94,13 @@ static int read_frames(struct wal *wal, const uint8_t head[HEADER], struct check
     return ret;
 }
 
-int wal_open(struct guest *guest, const char *database, uint32_t page_size, struct wal *wal, struct img_error *err) {
-    char path[128];
+int wal_open(struct rpm_file *file, uint32_t page_size, struct wal *wal, struct img_error *err) {
     uint8_t head[HEADER];
     struct checksum sum;
-    memset(wal, 0, sizeof(*wal));
-    snprintf(path, sizeof(path), "%s-wal", database);
-    if (rpm_file_open(guest, path, &wal->file, NULL) < 0 || wal->file.size < HEADER)
+    *wal = (struct wal){.file = file};
+    if (!file || file->size < HEADER)
         return 0;
-    wal->file.path = database;
-    int ret = rpm_file_read(&wal->file, head, sizeof(head), 0, err);
+    int ret = rpm_file_read(file, head, sizeof(head), 0, err);
     if (ret < 0 || !read_header(head, page_size, &sum))
         return ret;
     ret = read_frames(wal, head, sum, page_size, err);
