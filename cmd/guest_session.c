@@ -113,7 +113,7 @@ static bool mount_system(struct session *session, const struct inspection *found
     if (found->nroots > 1) {
         report("multi-boot operating systems are not supported");
         for (size_t i = 0; i < found->nroots; i++)
-            report("\t%s (%s)", found->roots[i].volume->name,
+            report("  %s (%s)", found->roots[i].volume->name,
                    found->roots[i].product_name ? found->roots[i].product_name : found->roots[i].type);
         return false;
     }
