@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "fs/inspect/inspect.h"
 #include "guest.h"
 #include "report.h"
 #include "sandbox.h"
@@ -100,16 +101,55 @@ static int by_length_of_path(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static void warn_of_mount(void *opaque, const char *sentence) {
+    (void)opaque;
+    report("%s", sentence);
+}
+
+/* The one system on the disks, and what its fstab says. */
+static bool mount_system(struct session *session, const struct inspection *found,
+                         const struct fs_open_options *options) {
+    struct img_error err = {0};
+    if (found->nroots > 1) {
+        report("multi-boot operating systems are not supported");
+        for (size_t i = 0; i < found->nroots; i++)
+            report("  %s (%s)", found->roots[i].volume->name,
+                   found->roots[i].product_name ? found->roots[i].product_name : found->roots[i].type);
+        return false;
+    }
+    if (found->nroots == 0) {
+        report("no operating system was found on this disk");
+        for (size_t i = 0; i < found->nmessages; i++)
+            report("%s", found->messages[i]);
+        return false;
+    }
+    if (inspect_mount(&found->roots[0], session->volumes, options, warn_of_mount, NULL, &session->guest, &err) == 0)
+        return true;
+    session->guest = NULL;
+    report_guest_error(&err);
+    return false;
+}
+
+static bool inspect_and_mount(struct session *session, const struct fs_open_options *options) {
+    struct inspection *found;
+    struct img_error err = {0};
+    if (inspect(session->volumes, &found, &err) < 0) {
+        report_guest_error(&err);
+        return false;
+    }
+    bool good = mount_system(session, found, options);
+    inspect_free(found);
+    return good;
+}
+
 static bool mount_all(struct session *session, unsigned flags) {
     struct guest_options *o = session->options;
     const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
     struct img_error err = {0};
+    if (o->nmounts == 0)
+        return inspect_and_mount(session, &options);
     if (guest_create(session->volumes, &session->guest, &err) < 0) {
         report_guest_error(&err);
-        return false;
-    }
-    if (o->nmounts == 0) {
-        report("no operating system was found on this disk");
         return false;
     }
     qsort(o->mounts, o->nmounts, sizeof(o->mounts[0]), by_length_of_path);

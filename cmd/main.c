@@ -29,8 +29,15 @@ static const struct {
     const char *name;
     const struct command *command;
 } peers[] = {
-    {"qemu-io", &io_command},     {"virt-cat", &cat_command}, {"virt-copy-in", &copy_in_command},
-    {"virt-edit", &edit_command}, {"virt-ls", &ls_command},   {"virt-tar-in", &tar_in_command},
+    {"qemu-io", &io_command},
+    {"virt-cat", &cat_command},
+    {"virt-copy-in", &copy_in_command},
+    {"virt-df", &df_command},
+    {"virt-edit", &edit_command},
+    {"virt-filesystems", &filesystems_command},
+    {"virt-inspector", &inspect_command},
+    {"virt-ls", &ls_command},
+    {"virt-tar-in", &tar_in_command},
 };
 
 static const struct command *find_command(const char *name) {
