@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* dir.c - directories: listing, and looking up a name.
+ *
+ * A directory is a file of blocks, each a chain of entries that fills it; an index of hashes, where there is one, lies
+ * in blocks that look like one unused entry. So listing reads all blocks in order and needs no index. A small directory
+ * may lie in its inode.
+ *
+ * The blocks of a directory must all be different: a map that leads to one block a million times would make a small
+ * disk list without end.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ext.h"
+
+struct visit {
+    struct ext *ext;
+    struct node *node;
+    int (*entry)(struct visit *visit, const struct ext2_dir_entry_2 *entry);
+    fs_entry_call call;
+    void *opaque;
+    const char *name; /* that is looked for */
+    size_t length;
+    uint64_t found;
+    struct img_error *err;
+};
+
+static int damaged(struct visit *visit, const char *what, uint64_t value) {
+    return fail(visit->err, -EUCLEAN, "The directory of inode %" PRIu64 " is damaged: %s %" PRIu64, visit->node->ino,
+                what, value);
+}
+
+/* ---- one block ---- */
+
+/* With blocks of 64 KiB, lengths that do not fit into 16 bits are written in another way. */
+static unsigned entry_length(const struct ext *ext, const struct ext2_dir_entry_2 *entry) {
+    unsigned length = le16toh(entry->rec_len);
+    if (ext->block_size < 65536)
+        return length;
+    return length == 65535 || length == 0 ? ext->block_size : (length & 65532) | (length & 3) << 16;
+}
+
+static int check_entry(struct visit *visit, const struct ext2_dir_entry_2 *entry, size_t left) {
+    unsigned length;
+    if (left < 8 || (length = entry_length(visit->ext, entry)) < 8 || length % 4 != 0 || length > left)
+        return damaged(visit, "an entry's length is", left < 8 ? left : le16toh(entry->rec_len));
+    if (entry->inode == 0)
+        return 0;
+    if (entry->name_len == 0 || entry->name_len + 8u > length)
+        return damaged(visit, "a name's length is", entry->name_len);
+    if (le32toh(entry->inode) > super_of(visit->ext)->s_inodes_count)
+        return damaged(visit, "an entry's inode is", le32toh(entry->inode));
+    if (memchr(entry->name, '\0', entry->name_len) || memchr(entry->name, '/', entry->name_len))
+        return damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode", le32toh(entry->inode));
+    return 0;
+}
+
+/* The entries of a block, or of the part of one that an inode has room for. */
+static int visit_area(struct visit *visit, const unsigned char *area, size_t size) {
+    for (size_t at = 0; at < size;) {
+        const struct ext2_dir_entry_2 *entry = (const struct ext2_dir_entry_2 *)(area + at);
+        int ret = check_entry(visit, entry, size - at);
+        if (ret == 0 && entry->inode != 0)
+            ret = visit->entry(visit, entry);
+        if (ret != 0)
+            return ret;
+        at += entry_length(visit->ext, entry);
+    }
+    return 0;
+}
+
+/* Where an index's counts and hashes begin; 0: it is a block of names. Names leave room for a checksum behind them, the
+ * entries that hide an index do not. */
+static unsigned index_begins(const struct ext *ext, const unsigned char *block) {
+    const struct ext2_dir_entry_2 *first = (const struct ext2_dir_entry_2 *)block;
+    const struct ext2_dir_entry_2 *second = (const struct ext2_dir_entry_2 *)(block + 12);
+    if (entry_length(ext, first) == ext->block_size)
+        return 8;
+    return entry_length(ext, first) == 12 && entry_length(ext, second) == ext->block_size - 12 ? 32 : 0;
+}
+
+static bool index_checksum_right(const struct visit *visit, const unsigned char *block, unsigned begin) {
+    const struct ext2_dx_countlimit *counts = (const struct ext2_dx_countlimit *)(block + begin);
+    size_t limit = le16toh(counts->limit), count = le16toh(counts->count), tail = begin + limit * 8;
+    uint32_t stored, zero = 0;
+    if (count > limit || tail + 8 > visit->ext->block_size)
+        return false;
+    uint32_t sum = ext2fs_crc32c_le(visit->node->seed, block, begin + count * 8);
+    sum = ext2fs_crc32c_le(sum, block + tail, 4);
+    sum = ext2fs_crc32c_le(sum, (const unsigned char *)&zero, 4);
+    memcpy(&stored, block + tail + 4, sizeof(stored));
+    return sum == le32toh(stored);
+}
+
+/* The last twelve bytes look like an unused entry of a kind that no file has. */
+static bool checksum_right(const struct visit *visit, const unsigned char *block) {
+    static const unsigned char head[8] = {0, 0, 0, 0, 12, 0, 0, 0xde};
+    size_t size = visit->ext->block_size - sizeof(struct ext2_dir_entry_tail);
+    unsigned index = index_begins(visit->ext, block);
+    uint32_t stored;
+    if (!visit->ext->checksums)
+        return true;
+    if (index > 0)
+        return index_checksum_right(visit, block, index);
+    memcpy(&stored, block + size + sizeof(head), sizeof(stored));
+    return memcmp(block + size, head, sizeof(head)) == 0 &&
+           ext2fs_crc32c_le(visit->node->seed, block, size) == le32toh(stored);
+}
+
+/* ---- all blocks ---- */
+
+static int by_place(const void *a, const void *b) {
+    const struct run *left = a, *right = b;
+    return (left->physical > right->physical) - (left->physical < right->physical);
+}
+
+static int check_disjoint(struct visit *visit, struct run *runs, size_t count) {
+    qsort(runs, count, sizeof(runs[0]), by_place);
+    for (size_t i = 1; i < count; i++)
+        if (runs[i - 1].physical + runs[i - 1].length > runs[i].physical)
+            return damaged(visit, "it has a block twice:", runs[i].physical);
+    return 0;
+}
+
+/* The directory's runs of blocks, in order, without holes; no block twice. */
+static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
+    struct ext *ext = visit->ext;
+    uint64_t end = (visit->node->size + ext->block_size - 1) >> ext->block_bits;
+    size_t room = 0;
+    int ret = 0;
+    struct run run;
+    *runs = NULL;
+    *count = 0;
+    for (uint64_t block = 0; block < end && ret == 0; block += run.length) {
+        ret = map_find(ext, visit->node, block, &run, visit->err);
+        if (ret < 0 || !run.physical)
+            continue;
+        if (run.length > end - block)
+            run.length = end - block;
+        if (*count == room) {
+            /* Looked at whenever there are twice as many, so that memory is not spent on repetitions. */
+            struct run *more = realloc(*runs, (room = room ? 2 * room : 8) * 2 * sizeof(run));
+            if (!more)
+                return fail_no_memory(visit->err);
+            *runs = more;
+            memcpy(more + room, more, *count * sizeof(run));
+            ret = check_disjoint(visit, more + room, *count);
+        }
+        (*runs)[(*count)++] = run;
+    }
+    if (ret == 0 && *count > 1) {
+        memcpy(*runs + room, *runs, *count * sizeof(run));
+        ret = check_disjoint(visit, *runs + room, *count);
+    }
+    return ret;
+}
+
+static int visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
+    if (ret < 0)
+        return ret;
+    if (!checksum_right(visit, block))
+        return damaged(visit, "the checksum is wrong in block", number);
+    return visit_area(visit, block, visit->ext->block_size);
+}
+
+static int visit_blocks(struct visit *visit) {
+    struct run *runs;
+    size_t count;
+    int ret = gather_runs(visit, &runs, &count);
+    unsigned char *block = malloc(visit->ext->block_size);
+    if (ret == 0 && !block)
+        ret = fail_no_memory(visit->err);
+    for (size_t i = 0; i < count && ret == 0; i++)
+        for (uint64_t j = 0; j < runs[i].length && ret == 0; j++)
+            ret = visit_block(visit, block, runs[i].physical + j);
+    free(block);
+    free(runs);
+    return ret;
+}
+
+/* In the inode: the parent's number, entries in what is left of the 60 bytes, and more in an attribute. */
+static int visit_inline(struct visit *visit) {
+    const unsigned char *rest;
+    size_t length;
+    int ret = xattr_inline_rest(visit->ext, visit->node, &rest, &length, visit->err);
+    if (ret == 0)
+        ret = visit_area(visit, node_block(visit->node) + 4, sizeof(visit->node->inode->i_block) - 4);
+    if (ret == 0 && length > 0)
+        ret = visit_area(visit, rest, length);
+    return ret;
+}
+
+static int visit_directory(struct visit *visit, uint64_t dir) {
+    int ret = node_get(visit->ext, dir, &visit->node, visit->err);
+    if (ret < 0)
+        return ret;
+    if (!S_ISDIR(visit->node->inode->i_mode))
+        ret = fail(visit->err, -ENOTDIR, "Inode %" PRIu64 " is not a directory", dir);
+    else
+        ret = node_has(visit->node, EXT4_INLINE_DATA_FL) ? visit_inline(visit) : visit_blocks(visit);
+    node_put(visit->ext, visit->node);
+    return ret;
+}
+
+/* ---- listing ---- */
+
+static bool is_dot(const char *name, size_t length) {
+    return name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.'));
+}
+
+static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
+    static const uint32_t types[] = {
+        [EXT2_FT_REG_FILE] = S_IFREG, [EXT2_FT_DIR] = S_IFDIR,   [EXT2_FT_CHRDEV] = S_IFCHR, [EXT2_FT_BLKDEV] = S_IFBLK,
+        [EXT2_FT_FIFO] = S_IFIFO,     [EXT2_FT_SOCK] = S_IFSOCK, [EXT2_FT_SYMLINK] = S_IFLNK};
+    char name[EXT2_NAME_LEN + 1];
+    bool typed =
+        ext2fs_has_feature_filetype(super_of(visit->ext)) && entry->file_type < sizeof(types) / sizeof(types[0]);
+    if (is_dot(entry->name, entry->name_len))
+        return 0;
+    memcpy(name, entry->name, entry->name_len);
+    name[entry->name_len] = '\0';
+    return visit->call(visit->opaque, &(struct fs_entry){.name = name,
+                                                         .length = entry->name_len,
+                                                         .ino = le32toh(entry->inode),
+                                                         .type = typed ? types[entry->file_type] : 0});
+}
+
+int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err) {
+    struct visit visit = {.ext = ext_of(fs), .entry = tell, .call = call, .opaque = opaque, .err = err};
+    return visit_directory(&visit, dir);
+}
+
+/* ---- looking up ---- */
+
+static int compare(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
+    if (entry->name_len != visit->length || memcmp(entry->name, visit->name, visit->length) != 0)
+        return 0;
+    visit->found = le32toh(entry->inode);
+    return 1;
+}
+
+int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err) {
+    struct visit visit = {.ext = ext_of(fs), .entry = compare, .name = name, .length = length, .err = err};
+    int ret = visit_directory(&visit, dir);
+    if (ret < 0)
+        return ret;
+    if (!visit.found)
+        return fail(err, -ENOENT, "No such file or directory");
+    *ino = visit.found;
+    return 0;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* ext.h - ext2, ext3 and ext4, for reading: what the files of this folder share.
+ *
+ * libext2fs opens the filesystem and knows its geometry, its inodes and its hashes; it reads through an io_manager of
+ * ours (io.c), which stands on a device. What has to be bounded against a hostile disk is done here: how a file's
+ * blocks are found (map.c), directories (dir.c), attributes (xattr.c). A journal that holds something is replayed into
+ * an overlay first (journal/), and then nothing here knows of it.
+ *
+ * An inode in use is a `node`: its bytes, checked once, and the part of its block map that was needed last.
+ */
+#ifndef FS_EXT_EXT_H
+#define FS_EXT_EXT_H
+
+#include <ext2fs/ext2_fs.h>
+#include <ext2fs/ext2fs.h>
+
+#include "../error.h"
+#include "../vfs.h"
+
+/* ---- io.c: blocks of the device, for the library and for us, through one small cache ---- */
+
+struct ext_io;
+
+int ext_io_new(struct device *device, struct ext_io **io, struct img_error *err);
+void ext_io_free(struct ext_io *io);
+io_manager ext_io_manager(struct ext_io *io);
+/* What ext2fs_open2 has to be given as a name. */
+const char *ext_io_name(const struct ext_io *io);
+/* Small pieces come out of the cache, with what lies around them; large ones go past it. */
+int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+/* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */
+int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const char *what);
+
+/* ---- the filesystem ---- */
+
+#define NODES 16     /* inodes that are kept */
+#define MAP_RUNS 256 /* pieces of a file that one look at its map brings */
+
+/* `length` blocks of a file from its block `logical` on, which lie one after another. */
+struct run {
+    uint64_t logical, length;
+    uint64_t physical; /* 0: zeroes, of which nothing is on the disk */
+};
+
+/* A window of a file's map: what lies in [from, to). What no run covers there is a hole. */
+struct map {
+    uint64_t from, to;
+    unsigned count;
+    struct run runs[MAP_RUNS];
+};
+
+struct node {
+    uint64_t ino;
+    unsigned users; /* who holds it: node_get without node_put */
+    uint64_t used;  /* fs->clock when it was last asked for */
+    bool kept;      /* it is one of fs->nodes */
+    uint32_t seed;  /* what checksums of its blocks begin with */
+    uint64_t size;  /* i_size in bytes */
+    struct map map;
+    struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
+};
+
+struct ext {
+    struct fs fs;
+    struct device *overlay; /* what the journal held, over fs.device; NULL: nothing */
+    struct ext_io *io;
+    ext2_filsys lib;
+    unsigned block_size, block_bits, inode_size;
+    uint64_t first_block, blocks; /* [first_block, blocks) are the filesystem's */
+    bool checksums;               /* metadata_csum */
+    struct node *nodes[NODES];
+    uint64_t clock;
+};
+
+static inline struct ext *ext_of(struct fs *fs) {
+    return (struct ext *)fs;
+}
+static inline struct ext2_super_block *super_of(const struct ext *ext) {
+    return ext->lib->super;
+}
+
+/* Reads one block of metadata. -EUCLEAN: `block` is none of the filesystem's; `ino` is whose it would be. */
+int ext_read_block(struct ext *ext, uint64_t ino, uint64_t block, void *buffer, struct img_error *err);
+
+/* ---- super.c ---- */
+
+int ext_probe(struct device *device, struct probe *probe);
+/* Everything that the superblock claims about sizes, against the device and against itself, before the library acts on
+ * it. */
+int ext_check_super(struct device *device, struct ext2_super_block *super, struct img_error *err);
+int ext_read_super(struct device *device, struct ext2_super_block *super, struct img_error *err);
+int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err);
+
+/* ---- node.c ---- */
+
+/* The inode, which stands until node_put. -ENOENT: it is not in use; -EUCLEAN: there is no such number, or it is
+ * damaged. */
+int node_get(struct ext *ext, uint64_t ino, struct node **node, struct img_error *err);
+void node_put(struct ext *ext, struct node *node);
+void ext_nodes_free(struct ext *ext);
+/* The inode's 60 bytes for a map, or whatever else the flags say. */
+static inline unsigned char *node_block(struct node *node) {
+    return (unsigned char *)node->inode->i_block;
+}
+bool node_has(const struct node *node, uint32_t flag);
+int ext_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error *err);
+
+/* ---- map.c ---- */
+
+/* The run that the file's block `block` lies in, beginning with it. Behind the last block of the map: zeroes. */
+int map_find(struct ext *ext, struct node *node, uint64_t block, struct run *run, struct img_error *err);
+
+/* ---- data.c ---- */
+
+/* Bytes of any inode that has some, up to its size. */
+int node_read(struct ext *ext, struct node *node, void *buffer, size_t count, uint64_t offset, size_t *got,
+              struct img_error *err);
+int ext_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t offset, size_t *got,
+             struct img_error *err);
+int ext_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start, uint64_t *length,
+                  struct img_error *err);
+int ext_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err);
+
+/* ---- dir.c ---- */
+
+int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err);
+int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err);
+
+/* ---- xattr.c ---- */
+
+int ext_xattrs(struct fs *fs, uint64_t ino, fs_xattr_call call, void *opaque, struct img_error *err);
+/* Where inline data goes on behind the first 60 bytes; it lies in the inode. *length 0: it does not. */
+int xattr_inline_rest(struct ext *ext, struct node *node, const unsigned char **rest, size_t *length,
+                      struct img_error *err);
+
+#endif
