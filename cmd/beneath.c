@@ -21,9 +21,8 @@ bool beneath_is_name(const char *name, size_t length) {
 
 int beneath_open(int dir, const char *name, int flags, mode_t mode) {
     flags |= O_CLOEXEC | O_NOFOLLOW;
-    struct open_how how = {.flags = (unsigned)flags,
-                           .mode = flags & O_CREAT ? mode : 0,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    struct open_how how = {
+        .flags = (unsigned)flags, .mode = flags & O_CREAT ? mode : 0, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     int fd = (int)syscall(SYS_openat2, dir, name, &how, sizeof(how));
     /* EPERM: what filters of containers say of a call that they do not know */
     return fd >= 0 || (errno != ENOSYS && errno != EPERM) ? fd : openat(dir, name, flags, mode);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* copy_records.h - what the process that reads a guest's files tells the one that makes them on the host (ring.h).
+/* copy_records.h - what the process that reads a guest's files tells the one that makes them on the host (chute.h).
  *
  * Each chunk is one record and its payload. Files come one after the other, in the tree's order:
  *
@@ -16,10 +16,10 @@
 
 #include "fs/vfs.h"
 
-#define COPY_DATA_MAX (256u << 10)     /* bytes in one DATA */
-#define COPY_XATTR_MAX (64u << 10)     /* bytes of an attribute's value, as in Linux */
-#define COPY_XATTR_NAME_MAX 255u       /* the same of its name */
-#define COPY_TARGET_MAX 4095u          /* of a symbolic link */
+#define COPY_DATA_MAX (256u << 10)       /* bytes in one DATA */
+#define COPY_XATTR_MAX (64u << 10)       /* bytes of an attribute's value, as in Linux */
+#define COPY_XATTR_NAME_MAX 255u         /* the same of its name */
+#define COPY_TARGET_MAX 4095u            /* of a symbolic link */
 #define COPY_PAYLOAD_MAX (COPY_DATA_MAX) /* of all records */
 
 enum copy_kind {

@@ -45,18 +45,18 @@ struct list {
 };
 
 struct writer {
-    struct ring *ring;
-    int top, dir;    /* where the copy goes; where we are now */
-    bool root;       /* owners are kept */
-    mode_t cleared;  /* of every mode */
-    bool failed;     /* something was left out */
-    bool stopped;    /* no more can be made */
-    char *path;      /* of `dir` below `top`: for messages, and for links */
+    struct chute *chute;
+    int top, dir;   /* where the copy goes; where we are now */
+    bool root;      /* owners are kept */
+    mode_t cleared; /* of every mode */
+    bool failed;    /* something was left out */
+    bool stopped;   /* no more can be made */
+    char *path;     /* of `dir` below `top`: for messages, and for links */
     size_t path_length, path_room;
     struct list places; /* struct place, the directories above and `dir` */
-    size_t skipped;  /* directories deep below one that could not be made */
-    struct list links; /* char *: paths of files that may be linked, NULL: not made */
-    struct list late;  /* struct late_mode */
+    size_t skipped;     /* directories deep below one that could not be made */
+    struct list links;  /* char *: paths of files that may be linked, NULL: not made */
+    struct list late;   /* struct late_mode */
 
     /* what the records are about */
     enum copy_kind kind; /* DIRECTORY, FILE, SYMLINK, NODE; 0: nothing, or something that could not be made */
@@ -137,8 +137,9 @@ static void enter_directory(struct writer *w) {
 
 /* The directory that is complete is what the next records are about. */
 static void turn_back(struct writer *w) {
-    w->kind = 0;
-    if (w->skipped > 0)
+    if (w->kind)
+        nonsense(w, "a directory's end inside a file");
+    else if (w->skipped > 0)
         w->skipped--;
     else if (w->places.count <= 1)
         nonsense(w, "a way up that leads out of the tree");
@@ -424,10 +425,10 @@ static void obey(struct writer *w, const char *bytes) {
 static bool next_record(struct writer *w, const char **bytes) {
     const void *chunk;
     size_t size;
-    enum ring_state state = ring_next(w->ring, &chunk, &size);
-    if (state == RING_END) /* its own words, or the way it ended, say why */
+    enum chute_state state = chute_next(w->chute, &chunk, &size);
+    if (state == CHUTE_END) /* its own words, or the way it ended, say why */
         return false;
-    if (state == RING_NONSENSE || size < sizeof(w->record)) {
+    if (state == CHUTE_NONSENSE || size < sizeof(w->record)) {
         nonsense(w, "a broken record");
         return false;
     }
@@ -464,8 +465,8 @@ static void set_late_modes(struct writer *w) {
     free(w->late.items);
 }
 
-bool copy_write(struct ring *ring, int top) {
-    struct writer w = {.ring = ring, .top = top, .dir = top, .root = geteuid() == 0};
+bool make_host_files(struct chute *chute, int top) {
+    struct writer w = {.chute = chute, .top = top, .dir = top, .root = geteuid() == 0};
     const char *bytes;
     bool done = false;
     mode_t mask = umask(0);

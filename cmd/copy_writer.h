@@ -5,9 +5,9 @@
 
 #include <stdbool.h>
 
-#include "ring.h"
+#include "chute.h"
 
 /* Makes them below the open directory `top` until all are made. True: all could be, and DONE was read. */
-bool copy_write(struct ring *ring, int top);
+bool make_host_files(struct chute *chute, int top);
 
 #endif

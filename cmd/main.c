@@ -31,6 +31,7 @@ static const struct {
 } peers[] = {
     {"qemu-io", &io_command},
     {"virt-cat", &cat_command},
+    {"virt-copy-out", &copy_out_command},
     {"virt-ls", &ls_command},
 };
 
