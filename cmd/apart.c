@@ -30,7 +30,7 @@ bool apart_end(pid_t child) {
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return false;
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGPIPE) /* nobody wanted more of its output */
         report("The process that reads the disk was ended: %s", strsignal(WTERMSIG(status)));
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }

@@ -33,6 +33,7 @@ static const struct {
     {"virt-cat", &cat_command},
     {"virt-copy-out", &copy_out_command},
     {"virt-ls", &ls_command},
+    {"virt-tar-out", &tar_out_command},
 };
 
 static const struct command *find_command(const char *name) {
