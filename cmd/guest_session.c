@@ -40,7 +40,7 @@ static struct img *open_disk(const struct guest_options *o, const struct guest_d
     return open_image_as(disk->path, false, &options);
 }
 
-static bool open_disks(struct session *session, unsigned flags, struct device **devices) {
+static bool open_disks(struct session *session, unsigned flags) {
     const struct guest_options *o = session->options;
     for (size_t i = 0; i < o->ndisks; i++) {
         struct img_error err = {0};
@@ -51,7 +51,7 @@ static bool open_disks(struct session *session, unsigned flags, struct device **
         enum disk_access access = flags & SESSION_WRITE     ? DISK_WRITE
                                   : flags & SESSION_DRY_RUN ? DISK_PRETEND
                                                             : DISK_READ;
-        if (device_of_image(image, o->disks[i].sector_size, access, &devices[i], &err) < 0) {
+        if (device_of_image(image, o->disks[i].sector_size, access, &session->devices[i], &err) < 0) {
             report_guest_error(&err);
             img_close(image, NULL);
             return false;
@@ -171,29 +171,51 @@ static bool options_are_complete(const struct guest_options *o) {
     return false;
 }
 
-struct session *session_open(struct guest_options *options, unsigned flags) {
-    struct device *devices[MAX_DISKS];
-    struct img_error err = {0};
+/* Everything that needs the rights of a process that is not in the sandbox. */
+static struct session *prepare(struct guest_options *options, unsigned flags) {
     if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
         return NULL;
     if (!options_are_complete(options))
         return NULL;
     struct session *session = memory(1, sizeof(*session));
     session->options = options;
-    struct volume_keys keys = {.find = find_key, .opaque = options};
-    bool good = open_disks(session, flags, devices) && (options->no_sandbox || sandbox_enter());
-    if (good && volumes_open(devices, session->nimages, &keys, &session->volumes, &err) < 0) {
-        report_guest_error(&err);
-        good = false;
-    }
-    for (size_t i = 0; options->verbose && good && volumes_message(session->volumes, i); i++)
-        report("%s", volumes_message(session->volumes, i));
-    if (good && !(flags & SESSION_VOLUMES))
-        good = mount_all(session, flags);
-    if (good)
+    if (open_disks(session, flags))
         return session;
     session_close(session);
     return NULL;
+}
+
+/* ... and what needs none. */
+static bool look(struct session *session, unsigned flags) {
+    struct img_error err = {0};
+    struct volume_keys keys = {.find = find_key, .opaque = session->options};
+    if (volumes_open(session->devices, session->nimages, &keys, &session->volumes, &err) < 0) {
+        report_guest_error(&err);
+        return false;
+    }
+    for (size_t i = 0; session->options->verbose && volumes_message(session->volumes, i); i++)
+        report("%s", volumes_message(session->volumes, i));
+    return flags & SESSION_VOLUMES || mount_all(session, flags);
+}
+
+bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions) {
+    bool good = true;
+    size_t opened = 0;
+    for (; good && opened < count; opened += good) {
+        sessions[opened] = prepare(&options[opened], flags);
+        good = sessions[opened] != NULL;
+    }
+    good = good && (options->no_sandbox || sandbox_enter());
+    for (size_t i = 0; good && i < count; i++)
+        good = look(sessions[i], flags);
+    while (!good && opened > 0)
+        session_close(sessions[--opened]);
+    return good;
+}
+
+struct session *session_open(struct guest_options *options, unsigned flags) {
+    struct session *session;
+    return sessions_open(options, 1, flags, &session) ? session : NULL;
 }
 
 void session_close(struct session *session) {

@@ -163,8 +163,8 @@ struct listing {
     struct ls *ls;
     const char *top; /* the path where it began, without '/' at its end */
     struct img_error err;
-    unsigned numbers[256][2]; /* of each mount's device */
-    size_t printed;           /* JSON: objects so far */
+    unsigned numbers[NUMBERED_MOUNTS_MAX][2]; /* of each mount's device */
+    size_t printed;                           /* JSON: objects so far */
 };
 
 /* All of one file, whatever the options; only a checksum has to be asked for. */
@@ -246,18 +246,6 @@ static int list_file(void *opaque, const struct guest_visit *visit) {
     return ret == 0 ? print_line(listing, visit, stat, &link) : ret;
 }
 
-static void number_mounts(struct listing *listing) {
-    const struct guest_mount *mounts;
-    const struct volumes *volumes = listing->ls->session->volumes;
-    size_t count = guest_mounts(listing->ls->session->guest, &mounts);
-    for (size_t i = 0; i < count; i++) {
-        size_t index = 0;
-        while (index < volumes_count(volumes) && volumes_get(volumes, index) != mounts[i].volume)
-            index++;
-        device_number(mounts[i].volume, index, &listing->numbers[i][0], &listing->numbers[i][1]);
-    }
-}
-
 static bool list_lines(struct ls *ls, const char *path) {
     struct listing listing = {.ls = ls, .printed = ls->printed};
     struct guest_node dir;
@@ -267,7 +255,7 @@ static bool list_lines(struct ls *ls, const char *path) {
     while (length > 0 && top[length - 1] == '/')
         top[--length] = '\0';
     listing.top = top;
-    number_mounts(&listing);
+    number_mounts(ls->session->guest, ls->session->volumes, listing.numbers);
     int ret = guest_resolve(ls->session->guest, path, true, &dir, &listing.err);
     if (ret == 0)
         ret = guest_stat(&dir, &stat, &listing.err);

@@ -32,12 +32,14 @@ static const struct {
     {"qemu-io", &io_command},
     {"virt-cat", &cat_command},
     {"virt-copy-in", &copy_in_command},
+    {"virt-copy-out", &copy_out_command},
     {"virt-df", &df_command},
     {"virt-edit", &edit_command},
     {"virt-filesystems", &filesystems_command},
     {"virt-inspector", &inspect_command},
     {"virt-ls", &ls_command},
     {"virt-tar-in", &tar_in_command},
+    {"virt-tar-out", &tar_out_command},
 };
 
 static const struct command *find_command(const char *name) {
