@@ -13,7 +13,7 @@ enum { CACHE_BYTES = 8 << 20, CACHE_HASH = 1024 };
 
 struct xfs_cache {
     struct xfs_block *hash[CACHE_HASH];
-    struct xfs_block ends; /* of the ring of all blocks: `newer` is the oldest, `older` the newest */
+    struct xfs_age ends; /* of the ring of all blocks: `newer` is the oldest, `older` the newest */
     size_t bytes;
 };
 
@@ -31,15 +31,14 @@ static struct xfs_block **chain(struct xfs_cache *cache, uint64_t address) {
 }
 
 static void make_newest(struct xfs_cache *cache, struct xfs_block *block) {
-    block->older = cache->ends.older;
-    block->newer = &cache->ends;
-    block->older->newer = block;
-    cache->ends.older = block;
+    block->age = (struct xfs_age){.older = cache->ends.older, .newer = &cache->ends};
+    block->age.older->newer = &block->age;
+    cache->ends.older = &block->age;
 }
 
 static void unlink_age(struct xfs_block *block) {
-    block->newer->older = block->older;
-    block->older->newer = block->newer;
+    block->age.newer->older = block->age.older;
+    block->age.older->newer = block->age.newer;
 }
 
 static void drop(struct xfs_cache *cache, struct xfs_block *block) {
@@ -57,7 +56,7 @@ void xfs_cache_close(struct xfs *xfs) {
     if (!cache)
         return;
     while (cache->ends.newer != &cache->ends)
-        drop(cache, cache->ends.newer);
+        drop(cache, (struct xfs_block *)cache->ends.newer);
     free(cache);
     xfs->cache = NULL;
 }
@@ -92,11 +91,11 @@ static int load(struct xfs *xfs, const struct xfs_piece *pieces, size_t count, u
 }
 
 static void insert(struct xfs_cache *cache, struct xfs_block *block) {
-    struct xfs_block *old = cache->ends.newer;
+    struct xfs_age *old = cache->ends.newer;
     while (cache->bytes + block->length > CACHE_BYTES && old != &cache->ends) {
-        struct xfs_block *next = old->newer;
-        if (old->users == 0)
-            drop(cache, old);
+        struct xfs_age *next = old->newer;
+        if (((struct xfs_block *)old)->users == 0)
+            drop(cache, (struct xfs_block *)old);
         old = next;
     }
     struct xfs_block **link = chain(cache, block->address);

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../overlay.h"
 #include "error.h"
-#include "overlay.h"
 
 enum {
     MAX_HEADERS = XLOG_MAX_RECORD / (XLOG_CYCLES * XLOG_BLOCK),
@@ -300,10 +300,10 @@ static int walk(struct log *log, uint32_t tail, uint32_t head, struct xlog_parse
 static int replay_between(struct log *log, uint32_t tail, uint32_t head, struct img_error *err) {
     struct xlog_replay *replay;
     struct xfs *xfs = log->xfs;
-    int ret = overlay_open(xfs->device, (64u << 20) + 8 * (uint64_t)log->blocks * XLOG_BLOCK, &xfs->overlay, err);
+    int ret = device_of_overlay(xfs->device, XLOG_BLOCK, -1, &xfs->overlay, err);
     if (ret < 0)
         return ret;
-    xfs->device = overlay_device(xfs->overlay);
+    xfs->device = xfs->overlay;
     if ((ret = xlog_replay_new(xfs, &replay, err)) < 0)
         return ret;
     struct xlog_parser first = {.commit = xlog_replay_note, .opaque = replay};

@@ -9,14 +9,12 @@
 #include <sys/stat.h>
 
 #include "error.h"
-#include "overlay.h"
 #include "xfs.h"
 
 static void close_xfs(struct fs *fs) {
     struct xfs *xfs = (struct xfs *)fs;
     xfs_cache_close(xfs);
-    if (xfs->overlay)
-        overlay_close(xfs->overlay);
+    device_close(xfs->overlay);
     free(xfs);
 }
 
@@ -32,16 +30,31 @@ static const struct fs_ops xfs_ops = {
     .xattrs = xfs_xattrs,
 };
 
+/* The disk as it is, for who reads it nevertheless. */
+static void warn(struct xfs *xfs, const char *why) {
+    snprintf(xfs->warning, sizeof(xfs->warning), "%s: files are shown as they are without what it holds", why);
+    xfs->fs.warning = xfs->warning;
+}
+
+/* A log that cannot be replayed keeps nobody from reading. */
 static int replay(struct xfs *xfs, struct img_error *err) {
+    struct img_error why = {0};
     if (!xfs->geo.log_start) {
-        snprintf(xfs->warning, sizeof(xfs->warning),
-                 "The log of the XFS is on another device: what it holds is not seen");
-        xfs->fs.warning = xfs->warning;
+        warn(xfs, "The log of the XFS is on another device");
         return 0;
     }
-    int ret = xfs_log_replay(xfs, err);
-    if (ret < 0 || !xfs->fs.replayed)
-        return ret;
+    int ret = xfs_log_replay(xfs, &why);
+    if (ret == 0 && xfs->fs.replayed)
+        ret = xfs_super_read(xfs->device, &xfs->geo, &why);
+    if (ret == 0)
+        return 0;
+    if (ret != -EUCLEAN && ret != -ENOTSUP && ret != -EFBIG)
+        return fail(err, ret, "%s", why.text);
+    device_close(xfs->overlay);
+    xfs->overlay = NULL;
+    xfs->device = xfs->fs.device;
+    xfs->fs.replayed = xfs->owners_vary = false;
+    warn(xfs, why.text);
     return xfs_super_read(xfs->device, &xfs->geo, err);
 }
 

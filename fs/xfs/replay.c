@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "error.h"
-#include "overlay.h"
 
 struct cancelled {
     struct cancelled *next;
@@ -163,7 +162,7 @@ static int seal(struct xlog_replay *replay, struct xlog_buffer_place place, stru
     } else {
         return 0;
     }
-    return overlay_write(replay->xfs->overlay, buffer, length, place.daddr << XFS_DADDR_SHIFT, err);
+    return device_write(replay->xfs->overlay, buffer, length, place.daddr << XFS_DADDR_SHIFT, err);
 }
 
 static int seal_changed(struct xlog_replay *replay, struct img_error *err) {
@@ -205,8 +204,8 @@ static int copy_chunks(const struct xlog_replay *replay, const struct xlog_item 
             run++;
         if (run == 0)
             return fail(err, -EUCLEAN, "Region %u of a buffer in the XFS log has no place in it", i);
-        int ret = overlay_write(replay->xfs->overlay, item->regions[i].bytes, (size_t)run * XLOG_CHUNK,
-                                address + (uint64_t)chunk * XLOG_CHUNK, err);
+        int ret = device_write(replay->xfs->overlay, item->regions[i].bytes, (size_t)run * XLOG_CHUNK,
+                               address + (uint64_t)chunk * XLOG_CHUNK, err);
         if (ret < 0)
             return ret;
         chunk += run;
@@ -254,7 +253,7 @@ static int create_inodes(struct xlog_replay *replay, uint64_t fsblock, uint32_t 
             xfs_crc_set(inode, geo->inode_size, offsetof(struct xfs_disk_inode, crc));
         }
         int ret =
-            overlay_write(replay->xfs->overlay, inode, geo->inode_size, address + ((uint64_t)i << geo->inode_log), err);
+            device_write(replay->xfs->overlay, inode, geo->inode_size, address + ((uint64_t)i << geo->inode_log), err);
         if (ret < 0)
             return ret;
     }

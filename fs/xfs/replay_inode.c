@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "error.h"
-#include "overlay.h"
 #include "replay.h"
 
 struct change {
@@ -185,5 +184,5 @@ int xlog_replay_inode(struct xlog_replay *replay, struct xfs *xfs, const struct 
         return ret;
     if (xfs->geo.v5)
         xfs_crc_set(inode, xfs->geo.inode_size, offsetof(struct xfs_disk_inode, crc));
-    return overlay_write(xfs->overlay, inode, xfs->geo.inode_size, change.address, err);
+    return device_write(xfs->overlay, inode, xfs->geo.inode_size, change.address, err);
 }

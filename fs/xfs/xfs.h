@@ -4,7 +4,7 @@
  * From below: super.c checks the superblock once, and with it every number that later arithmetic rests on; shape.c
  * knows how blocks describe themselves; cache.c keeps those that were read and found right; map.c finds a fork's
  * blocks; dir.c, lookup.c, attr.c and file.c read what lies in them; log.c, transaction.c and replay.c put what the log
- * holds over the device (overlay.c) before any of this begins.
+ * holds over the device (an overlay) before any of this begins.
  */
 #ifndef FS_XFS_H
 #define FS_XFS_H
@@ -41,16 +41,15 @@ struct xfs_geometry {
 };
 
 struct xfs_cache;
-struct overlay;
 
 struct xfs {
     struct fs fs;
-    struct device *device;   /* what is read: the device below, or the overlay on it */
-    struct overlay *overlay; /* what the log holds; NULL: nothing */
+    struct device *device;  /* what is read: the device below, or the overlay on it */
+    struct device *overlay; /* what the log holds; NULL: nothing */
     struct xfs_geometry geo;
     struct xfs_cache *cache;
     bool owners_vary; /* the log moved trees from inode to inode: the owners in their blocks may be old */
-    char warning[160];
+    char warning[1200];
 };
 
 /* ---- super.c ---- */
@@ -104,12 +103,17 @@ void xfs_crc_set(uint8_t *block, size_t length, size_t crc);
 
 /* ---- cache.c: blocks that were read and checked ---- */
 
+struct xfs_age {
+    struct xfs_age *newer, *older;
+};
+
 struct xfs_block {
+    struct xfs_age age; /* first, so that one is found from the other */
     uint64_t address;
     uint32_t length;
     unsigned users;
     const struct xfs_shape *shape; /* NULL: XFS_KIND_RAW */
-    struct xfs_block *same_hash, *newer, *older;
+    struct xfs_block *same_hash;
     uint8_t bytes[];
 };
 
