@@ -77,6 +77,18 @@ static int open_parts(struct ext *ext, bool recovery, struct img_error *err) {
     return ret < 0 ? ret : alloc_open(ext, err);
 }
 
+/* The superblock's own counts are written at an unmount only; the groups' are in every transaction. */
+static void count_free(struct ext *ext) {
+    blk64_t blocks = 0;
+    ext2_ino_t inodes = 0;
+    for (dgrp_t group = 0; group < ext->lib->group_desc_count; group++) {
+        blocks += ext2fs_bg_free_blocks_count(ext->lib, group);
+        inodes += ext2fs_bg_free_inodes_count(ext->lib, group);
+    }
+    ext2fs_free_blocks_count_set(super_of(ext), blocks);
+    super_of(ext)->s_free_inodes_count = inodes;
+}
+
 int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err) {
     bool recovery = ext2fs_has_feature_journal_needs_recovery(super_of(ext));
     if (!ext->fs.device->writable)
@@ -91,6 +103,7 @@ int writer_open(struct ext *ext, const struct fs_open_options *options, struct i
     if (ret < 0)
         return ret;
     ext2fs_clear_feature_journal_needs_recovery(super_of(ext));
+    count_free(ext);
     ext_io_take_writes(ext->io, ext->writer->dirty, ext->block_size);
     ext->lib->flags |= EXT2_FLAG_RW | EXT2_FLAG_MASTER_SB_ONLY;
     ext->fs.write_ops = &ext_write_ops;
