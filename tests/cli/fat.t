@@ -29,15 +29,15 @@ same() {
 # blkid_of VOLUME: its words for type, label and UUID
 blkid_of() { blkid -p -o value -s TYPE "$1"; blkid -p -o value -s LABEL "$1"; blkid -p -o value -s UUID "$1"; }
 
-# free_kib VOLUME: what the tools count
+# free_bytes VOLUME: as mtools counts them
 free_bytes() { mdir -i "$1" :: | awk '/bytes free/ { gsub(/[^0-9]/, ""); print }'; }
 
 # one BITS SECTOR CLUSTER SECTORS
 one() {
-    what="FAT$1, sectors of $2, $3 in a cluster"
+    kind="FAT$1, sectors of $2, $3 in a cluster"
     truncate -s 0 vol
     truncate -s $(($4 * $2)) vol
-    mkfs.vfat -F "$1" -S "$2" -s "$3" -n "LABEL $1" -i ABCD1234 vol >/dev/null 2>&1 || { ok 1 "$what: mkfs.vfat"; return; }
+    mkfs.vfat -F "$1" -S "$2" -s "$3" -n "LABEL $1" -i ABCD1234 vol >/dev/null 2>&1 || { ok 1 "$kind: mkfs.vfat"; return; }
     mcopy -s -m -i vol tree/* :: >/dev/null 2>&1
     # holes in the table, and a file that fills them
     for i in 1 2 3 4 5 6 7 8; do
@@ -48,10 +48,10 @@ one() {
     pattern pieces 100
     mcopy -i vol pieces ::pieces
     mattrib -i vol +r +h +s ::pieces
-    same vol "$what"
+    same vol "$kind"
     "$fsdump" -p vol >probe
-    is "$(sed -n '1,3p' probe)" "$(blkid_of vol)" "$what: type, label and UUID"
-    is "$(sed -n 's/^free //p' probe)" "$(free_bytes vol)" "$what: free bytes"
+    is "$(sed -n '1,3p' probe)" "$(blkid_of vol)" "$kind: type, label and UUID"
+    is "$(sed -n 's/^bytes [0-9]* \([0-9]*\) .*/\1/p' probe)" "$(free_bytes vol)" "$kind: free bytes"
 }
 
 one 12 512 1 4000
@@ -83,6 +83,6 @@ mkfs.vfat -F 16 part >/dev/null 2>&1
 mcopy -s -m -i part tree/names :: >/dev/null
 dd if=part of=disk.raw bs=1M seek=1 conv=notrunc status=none
 qemu-img convert -c -O qcow2 disk.raw disk.qcow2
-is "$("$fsdump" -o 1M -l 19M disk.qcow2)" "$("$fsdump" part)" "in a partition of a compressed disk"
+is "$("$fsdump" -o $((1 << 20)) -l $((19 << 20)) disk.qcow2)" "$("$fsdump" part)" "in a partition of a compressed disk"
 
 done_testing

@@ -28,7 +28,7 @@ def main():
     os.chdir(sys.argv[1])
     many = int(sys.argv[2]) if len(sys.argv) > 2 else 150
     for name in ('UPPER.TXT', 'lower.txt', 'Mixed.Txt', 'UPPER.low', 'lower.UPP', 'noext', 'A', 'a.b.c', 'with space.txt',
-                 'long name with spaces and no end in sight.text', 'x' * 255, 'ünï-日本.txt', 'ÄÖÜ.TXT', 'ß', 'Ω≈ç√∫˜µ≤≥÷',
+                 'long name with spaces and no end in sight.text', 'x' * 250, 'ünï-日本.txt', 'ÄÖÜ.TXT', 'ß', 'Ω≈ç√∫˜µ≤≥÷',
                  'plus+comma,semi;equals=[brackets]', '.hidden', '.hidden.long.name', 'exactly13char', 'exactly26characters-in-name',
                  '日' * 85, 'a' * 12 + 'é', 'EIGHTCHR.EXT', 'ninechars.ext'):
         put('names/' + name, name.encode())
