@@ -74,7 +74,7 @@ static int reparse_kind(ntfs_inode *inode, struct kind *kind) {
 /* ---- Interix ---- */
 
 static int interix_target(const INTX_FILE *file, size_t bytes, struct kind *kind) {
-    const ntfschar *target = (const ntfschar *)(&file->magic + 1);
+    const ntfschar *target = (const ntfschar *)((const uint8_t *)file + sizeof(file->magic));
     int units = (int)((bytes - sizeof(file->magic)) / sizeof(*target));
     kind->type = S_IFLNK;
     return ntfs_ucstombs(target, units, &kind->target, 0) < 0 ? -EUCLEAN : 0;
@@ -333,13 +333,10 @@ int ntfs_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start
 static int show_stream(struct ntfs *ntfs, ntfs_inode *inode, ntfs_attr_search_ctx *search, fs_xattr_call call,
                        void *opaque, struct img_error *err) {
     unsigned length = search->attr->name_length;
-    ntfschar *name = ntfs_malloc((length + 1) * sizeof(*name));
-    if (!name)
-        return fail_no_memory(err);
-    memcpy(name, (uint8_t *)search->attr + le16toh(search->attr->name_offset), length * sizeof(*name));
+    ntfschar *name = (ntfschar *)((uint8_t *)search->attr + le16toh(search->attr->name_offset));
     char shown[FS_NAME_MAX + 6] = "user.", *text = NULL;
     uint8_t *value = malloc(MOST_STREAM);
-    ntfs_attr *stream = ntfs_attr_open(inode, AT_DATA, name, length); /* frees the name */
+    ntfs_attr *stream = ntfs_attr_open(inode, AT_DATA, name, length);
     int ret = 0;
     if (!value)
         ret = fail_no_memory(err);
@@ -355,8 +352,6 @@ static int show_stream(struct ntfs *ntfs, ntfs_inode *inode, ntfs_attr_search_ct
     }
     if (stream)
         ntfs_attr_close(stream);
-    else
-        free(name);
     free(text);
     free(value);
     return ret;
