@@ -14,6 +14,10 @@
 #include "../error.h"
 #include "ntfs.h"
 
+static bool leads_elsewhere(const char *name) {
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 static ntfs_inode *enter_directory(struct ntfs *ntfs, uint64_t ino, int *ret, struct img_error *err) {
     ntfs_inode *inode = ntfs_enter(ntfs, ino, ret, err);
     if (inode && (inode->mrec->flags & MFT_RECORD_IS_DIRECTORY))
@@ -50,7 +54,7 @@ int ntfs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, ui
     if (length && length < sizeof(text)) {
         memcpy(text, name, length);
         text[length] = 0;
-        count = ntfs_mbstoucs(text, &units);
+        count = leads_elsewhere(text) ? -1 : ntfs_mbstoucs(text, &units);
     }
     uint64_t saved = ntfs_begin(ntfs, NTFS_BUDGET);
     ntfs_inode *inode = enter_directory(ntfs, dir, &ret, err);
@@ -81,8 +85,7 @@ struct listing {
 };
 
 static bool is_shown(const char *text, int length) {
-    return length > 0 && (size_t)length == strlen(text) && !memchr(text, '/', (size_t)length) &&
-           strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
+    return length > 0 && (size_t)length == strlen(text) && !memchr(text, '/', (size_t)length) && !leads_elsewhere(text);
 }
 
 static int list_entry(void *opaque, const ntfschar *name, const int name_length, const int name_type, const s64 pos,

@@ -158,14 +158,11 @@ int ntfs_error(struct ntfs *ntfs, uint64_t ino, struct img_error *err) {
         return fail(err, ntfs->device_error.code, "%s", ntfs->device_error.text);
     if (ntfs->exhausted)
         return fail(err, -EUCLEAN, "NTFS: %s wants to be read more often than can be right", what);
-    switch (code) {
-    case ENOENT:
-    case ENOMEM:
-    case EACCES:
+    if (code == ENOMEM)
+        return fail_no_memory(err);
+    if (ino != NTFS_WHOLE && (code == ENOENT || code == EACCES))
         return fail(err, -code, "NTFS: %s: %s", what, strerror(code));
-    default:
-        return fail(err, -EUCLEAN, "NTFS: %s is damaged (%s)", what, strerror(code ? code : EIO));
-    }
+    return fail(err, -EUCLEAN, "NTFS: %s is damaged (%s)", what, strerror(code ? code : EIO));
 }
 
 ntfs_inode *ntfs_enter(struct ntfs *ntfs, uint64_t ino, int *ret, struct img_error *err) {
