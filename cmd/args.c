@@ -30,7 +30,18 @@ int next_option(const struct command *command, int argc, char **argv) {
         usage_error("missing argument for option '%s'", given);
     case '?':
         usage_error("unrecognized option '%s'", given);
+    case OPT_HELP:
+        print_command_help(command);
+        exit(EXIT_SUCCESS);
+    case 'V':
+        if (!strchr(command->short_opts, 'V'))
+            return c;
+        print_version();
+        exit(EXIT_SUCCESS);
     case 'h':
+        /* in the tools that look inside a disk it means sizes for people */
+        if (strchr(command->short_opts, 'h'))
+            return c;
         print_command_help(command);
         exit(EXIT_SUCCESS);
     default:

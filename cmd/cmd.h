@@ -28,8 +28,9 @@ struct command {
 #include "commands.def"
 #undef COMMAND
 
-/* Prints the help of one command on stdout. */
+/* Prints the help of one command, and the version, on stdout. */
 void print_command_help(const struct command *command);
+void print_version(void);
 
 /* The next option as getopt_long gives it, -1 at the end. A wrong option ends the program with status 1 and -h with
  * status 0, so callers see only what their table allows. */
@@ -58,6 +59,7 @@ enum {
     OPT_SKIP_BROKEN_BITMAPS,
     OPT_IMAGE_OPTS,
     OPT_TARGET_IMAGE_OPTS,
+    OPT_HELP,
 };
 
 /* The options of every command that opens images, and their lines of help. */

@@ -2,7 +2,7 @@
 /* main.c - finds the subcommand and runs it.
  *
  * The command is the first argument, or the part of argv[0] behind "img-" when the tool was started by such a link; a
- * link called qemu-io starts the test shell.
+ * link that has the name of another project's tool starts the command that does what that tool does.
  * A command's result is also whether its output could be written: a full disk under stdout is an error.
  *
  * Standard descriptors that are closed are filled before anything is opened: else an image would get such a number, and
@@ -24,6 +24,15 @@ static const struct command *const commands[] = {
 #undef COMMAND
 };
 
+/* The names of other projects' tools under which the tool does what those do. */
+static const struct {
+    const char *name;
+    const struct command *command;
+} peers[] = {
+    {"qemu-io", &io_command},     {"virt-cat", &cat_command}, {"virt-copy-in", &copy_in_command},
+    {"virt-edit", &edit_command}, {"virt-ls", &ls_command},   {"virt-tar-in", &tar_in_command},
+};
+
 static const struct command *find_command(const char *name) {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         if (strcmp(name, commands[i]->name) == 0)
@@ -31,7 +40,7 @@ static const struct command *find_command(const char *name) {
     return NULL;
 }
 
-static void print_version(void) {
+void print_version(void) {
     printf("%s version %s\n", report_program(), IMG_VERSION);
 }
 
@@ -41,8 +50,8 @@ static void print_help(void) {
            "Commands:\n",
            report_program());
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        printf("  %-10s%s\n", commands[i]->name, commands[i]->summary);
-    printf("  %-10s%s\n\n", "help", "show this help, or that of a command");
+        printf("  %-12s%s\n", commands[i]->name, commands[i]->summary);
+    printf("  %-12s%s\n\n", "help", "show this help, or that of a command");
     printf("Options:\n"
            "  -h, --help     show this help, or behind a command that command's\n"
            "  -V, --version  show the version\n\n"
@@ -50,11 +59,21 @@ static void print_help(void) {
            "Sizes are in bytes or carry a suffix: k, M, G, T, P, E (powers of 1024).\n");
 }
 
+/* The command that the program's own name asks for; NULL: none. */
+static const struct command *command_by_link(void) {
+    if (strncmp(report_program(), "img-", 4) == 0)
+        return find_command(report_program() + 4);
+    for (size_t i = 0; i < sizeof(peers) / sizeof(peers[0]); i++)
+        if (strcmp(report_program(), peers[i].name) == 0)
+            return peers[i].command;
+    return NULL;
+}
+
 void print_command_help(const struct command *command) {
-    const char *program = report_program();
-    bool by_link = strncmp(program, "img-", 4) == 0 || strcmp(program, "qemu-io") == 0;
-    printf("usage: %s%s%s %s\n%s.\n\nOptions:\n%s  -h, --help              show this help\n", program,
-           by_link ? "" : " ", by_link ? "" : command->name, command->usage, command->summary, command->options);
+    bool by_link = command_by_link(), letter_is_taken = strchr(command->short_opts, 'h');
+    printf("usage: %s%s%s %s\n%s.\n\nOptions:\n%s  %s --help              show this help\n", report_program(),
+           by_link ? "" : " ", by_link ? "" : command->name, command->usage, command->summary, command->options,
+           letter_is_taken ? "   " : "-h,");
 }
 
 static int run_help(int argc, char **argv) {
@@ -70,11 +89,7 @@ static int run_help(int argc, char **argv) {
 }
 
 static int dispatch(int argc, char **argv) {
-    const struct command *linked = NULL;
-    if (strncmp(report_program(), "img-", 4) == 0)
-        linked = find_command(report_program() + 4);
-    if (strcmp(report_program(), "qemu-io") == 0)
-        linked = &io_command;
+    const struct command *linked = command_by_link();
     if (linked) {
         if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
             print_version();

@@ -24,8 +24,9 @@ struct device_ops {
     int (*write)(struct device *device, const void *buffer, size_t count, uint64_t offset, struct img_error *err);
     /* all that was written survives a power cut; NULL where there is nothing to do */
     int (*flush)(struct device *device, struct img_error *err);
-    /* Which device below has the byte at `offset`, and where. *run: that many bytes, up to `length`, lie there one after
-     * another. NULL: no device below has its bytes as they are (it is encrypted, it is a disk, it has changes). */
+    /* Which device below has the byte at `offset`, and where. *run: that many bytes, up to `length`, lie there one
+     * after another. NULL: no device below has its bytes as they are (it is encrypted, it is a disk, it has changes).
+     */
     int (*locate)(struct device *device, uint64_t offset, uint64_t length, struct device **below, uint64_t *at,
                   uint64_t *run);
     void (*close)(struct device *device); /* frees what the driver has; the struct too */
@@ -53,8 +54,13 @@ bool device_on_disk(struct device *device, uint64_t offset, uint64_t length, str
 /* NULL is allowed. */
 void device_close(struct device *device);
 
+enum disk_access {
+    DISK_READ = 0,
+    DISK_WRITE = 1,
+    DISK_PRETEND = 2, /* what is written is lost: for changes that are only to be tried */
+};
 /* A disk: an open image, which stays the caller's and must stand longer. -ENOMEM. */
-int device_of_image(struct img *image, unsigned sector_size, bool writable, struct device **device,
+int device_of_image(struct img *image, unsigned sector_size, enum disk_access access, struct device **device,
                     struct img_error *err) IMG_WARN_UNUSED;
 /* The bytes [offset, offset + length) of another one. -EINVAL: they are not inside it. */
 int device_of_range(struct device *below, uint64_t offset, uint64_t length, struct device **device,

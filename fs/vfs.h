@@ -3,8 +3,8 @@
  *
  * A filesystem stands on a device and belongs to one thread at a time. Everything in it is named by an inode number,
  * as it is on the disk where the filesystem has such numbers; a driver where it has none (FAT) chooses one that stays
- * the same as long as the file does. Names are bytes, not characters, without '/' and NUL, 1 to 255 of them (but FAT and
- * NTFS: up to 255 UTF-16 units, given as UTF-8).
+ * the same as long as the file does. Names are bytes, not characters, without '/' and NUL, 1 to 255 of them (but FAT
+ * and NTFS: up to 255 UTF-16 units, given as UTF-8).
  *
  * What a driver reads is hostile: it checks every number before use, and its work and memory for one call are bounded
  * by what is really on the disk, never by a number that the disk only claims. What is wrong there is -EUCLEAN with a
@@ -73,6 +73,7 @@ typedef int (*fs_entry_call)(void *opaque, const struct fs_entry *entry);
 typedef int (*fs_xattr_call)(void *opaque, const char *name, const void *value, size_t length);
 
 struct fs;
+struct fs_write_ops;
 
 struct fs_open_options {
     bool write; /* changes are wanted: -EROFS, with the reason, where the driver cannot */
@@ -83,8 +84,8 @@ struct fs_driver {
     /* Is it there? Reads a few sectors and fills *probe; -ENOENT: it is something else. May be NULL. */
     int (*probe)(struct device *device, struct probe *probe);
     /* Opens what probe found; the device stays the caller's. NULL: it is only recognised. */
-    int (*open)(struct device *device, const struct probe *probe, const struct fs_open_options *options,
-                struct fs **fs, struct img_error *err);
+    int (*open)(struct device *device, const struct probe *probe, const struct fs_open_options *options, struct fs **fs,
+                struct img_error *err);
 };
 
 struct fs_ops {
@@ -112,11 +113,12 @@ struct fs_ops {
 /* The head of every driver's own struct. */
 struct fs {
     const struct fs_ops *ops;
-    const char *type;      /* as in struct probe */
-    struct device *device; /* what it stands on */
-    uint64_t root;         /* inode number of the root directory */
-    bool replayed;         /* its journal held something, which is seen here */
-    const char *warning;   /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
+    const struct fs_write_ops *write_ops; /* vfs_write.h; NULL: it was opened for reading */
+    const char *type;                     /* as in struct probe */
+    struct device *device;                /* what it stands on */
+    uint64_t root;                        /* inode number of the root directory */
+    bool replayed;                        /* its journal held something, which is seen here */
+    const char *warning; /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
 };
 
 /* What lies on the device. Never fails: what cannot be read is nothing. */

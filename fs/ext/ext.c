@@ -6,9 +6,11 @@
 #include <stdlib.h>
 
 #include "changes.h"
+#include "write.h"
 
 void ext_close_library(struct ext *ext) {
-    nodes_free(ext);
+    node_free_all(ext);
+    writer_close(ext);
     if (ext->lib)
         ext2fs_free(ext->lib);
     ext_io_free(ext->io);
@@ -67,8 +69,6 @@ int ext_open_library(struct ext *ext, struct device *device, struct img_error *e
 
 static int open_ext(struct device *device, const struct probe *probe, const struct fs_open_options *options,
                     struct fs **fs, struct img_error *err) {
-    if (options->write)
-        return fail(err, -EROFS, "An %s filesystem is only read here", probe->type);
     struct ext *ext = calloc(1, sizeof(*ext));
     if (!ext)
         return fail_no_memory(err);
@@ -76,6 +76,8 @@ static int open_ext(struct device *device, const struct probe *probe, const stru
     int ret = ext_open_library(ext, device, err);
     if (ret == 0)
         ret = ext_recover(ext, device, err);
+    if (ret == 0 && options->write)
+        ret = writer_open(ext, err);
     if (ret < 0) {
         close_ext(&ext->fs);
         return ret;

@@ -28,6 +28,11 @@ io_manager ext_io_manager(struct ext_io *io);
 const char *ext_io_name(const struct ext_io *io);
 /* Small pieces come out of the cache, with what lies around them; large ones go past it. */
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+struct dirty;
+/* From now on what the library writes is kept in there, and what is read shows it. */
+void ext_io_take_writes(struct ext_io *io, struct dirty *dirty, unsigned block_size);
+/* The device was written past the cache here. */
+void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length);
 /* Writes what stands on an overlay. */
 int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err);
 /* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */
@@ -63,7 +68,8 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
-struct changes;
+struct changes; /* changes.h */
+struct writer;  /* write.h */
 
 struct ext {
     struct fs fs;
@@ -76,6 +82,7 @@ struct ext {
     struct changes *changes;      /* of fast commits; NULL: none */
     struct node *nodes[NODES];
     uint64_t clock;
+    struct writer *writer; /* write.h; NULL: for reading */
 };
 
 static inline struct ext *ext_of(struct fs *fs) {
@@ -114,7 +121,7 @@ int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err);
  * damaged. */
 int node_get(struct ext *ext, uint64_t ino, struct node **node, struct img_error *err);
 void node_put(struct ext *ext, struct node *node);
-void nodes_free(struct ext *ext);
+void node_free_all(struct ext *ext);
 /* The inode has changed on the overlay; nobody holds it. */
 void node_forget(struct ext *ext, uint64_t ino);
 /* The inode's 60 bytes for a map, or whatever else the flags say. */

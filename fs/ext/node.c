@@ -127,7 +127,7 @@ void node_forget(struct ext *ext, uint64_t ino) {
             ext->nodes[i]->ino = 0;
 }
 
-void nodes_free(struct ext *ext) {
+void node_free_all(struct ext *ext) {
     for (unsigned i = 0; i < NODES; i++) {
         free_node(ext->nodes[i]);
         ext->nodes[i] = NULL;

@@ -3,9 +3,11 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='amend bench bitmap check commit compare convert create dd help info io map measure rebase resize snapshot'
+_img_commands='amend bench bitmap cat check commit compare convert create dd help info io ls map measure rebase resize snapshot'
 _img_keys='--object --key --key-file'
 _img_names="$_img_keys --image-opts"
+# Those of all commands that look inside a disk.
+_img_guest='--add --domain --format --blocksize --key --keys-from-stdin --snapshot --force-share --sandbox --help'
 
 # The options of a command.
 _img_options() {
@@ -17,6 +19,11 @@ _img_options() {
     bitmap)
         echo --add --remove --clear --enable --disable --merge --list --source-file --source-format --granularity \
             --format --output "$_img_names" --help
+        ;;
+    cat) echo "$_img_guest" --mount ;;
+    ls)
+        echo "$_img_guest" --mount --output --long --recursive --human-readable --csv --checksum --uids --times --time-t \
+            --time-relative --time-days --extra-stats
         ;;
     check) echo --format --output --repair --cache --progress --quiet --force-share "$_img_names" --help ;;
     compare) echo --a-format --b-format --strict --cache --snapshot --a-snapshot --b-snapshot --progress --quiet --force-share --output "$_img_names" --help ;;
@@ -80,7 +87,11 @@ _img_values() {
     *:--compression-level | *:--snapshot | *:--a-snapshot | *:--b-snapshot | *:--sparse-size | *:--parallel | *:--rate-limit | *:--start-offset | *:--max-length) echo ;;
     bench:--count | bench:--depth | bench:--buffer-size | bench:--step-size | bench:--offset | bench:--pattern) echo ;;
     bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
-    *:--key) echo ;;
+    *:--add | *:--domain) echo file ;;
+    *:--blocksize) echo 512 4096 ;;
+    *:--sandbox) echo on off ;;
+    ls:--checksum) echo crc md5 sha1 sha224 sha256 sha384 sha512 ;;
+    *:--key | *:--mount) echo ;;
     commit:-r | convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     snapshot:-[acd] | snapshot:--apply | snapshot:--create | snapshot:--delete) echo ;;
     *) return 1 ;;

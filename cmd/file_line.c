@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* file_line.c - see file_line.h. */
+#include "file_line.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "short_size.h"
+
+#define MAJOR_SD 8
+#define MAJOR_DEVICE_MAPPER 253
+#define MINORS_OF_A_DISK 16
+
+char file_letter(uint32_t mode) {
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        return '-';
+    case S_IFDIR:
+        return 'd';
+    case S_IFCHR:
+        return 'c';
+    case S_IFBLK:
+        return 'b';
+    case S_IFIFO:
+        return 'p';
+    case S_IFLNK:
+        return 'l';
+    case S_IFSOCK:
+        return 's';
+    default:
+        return 'u';
+    }
+}
+
+void print_csv_field(FILE *out, const char *text) {
+    if (!strpbrk(text, " \",\n")) {
+        fputs(text, out);
+        return;
+    }
+    putc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            putc('"', out);
+        putc(*text, out);
+    }
+    putc('"', out);
+}
+
+static void print_time(FILE *out, const struct line_style *style, const struct fs_time *time) {
+    time_t seconds = (time_t)time->seconds;
+    struct tm tm;
+    char text[64];
+    switch (style->time_style) {
+    case TIME_TEXT:
+        if (!localtime_r(&seconds, &tm) || !strftime(text, sizeof(text), "%F %T", &tm))
+            snprintf(text, sizeof(text), "%lld", (long long)seconds);
+        if (style->csv)
+            print_csv_field(out, text);
+        else
+            fputs(text, out);
+        break;
+    case TIME_SECONDS:
+        fprintf(out, "%10lld", (long long)seconds);
+        break;
+    case TIME_RELATIVE:
+        fprintf(out, "%8lld", (long long)(style->now - seconds));
+        break;
+    case TIME_DAYS:
+        fprintf(out, "%3lld", (long long)(style->now - seconds) / 86400);
+        break;
+    }
+}
+
+static void print_size(FILE *out, const struct line_style *style, uint64_t size) {
+    char text[SHORT_SIZE_MAX];
+    if (style->human)
+        fprintf(out, style->csv ? "%s" : "%10s", short_size(size, text));
+    else
+        fprintf(out, style->csv ? "%" PRIu64 : "%10" PRIu64, size);
+}
+
+void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line) {
+    const struct fs_stat *s = &line->stat;
+    char gap = style->csv ? ',' : ' ';
+    fprintf(out, "%c%c%04o%c", file_letter(s->mode), gap, s->mode & 07777, gap);
+    print_size(out, style, s->size);
+    putc(gap, out);
+    if (style->owners)
+        fprintf(out, "%4" PRIu32 "%c%4" PRIu32 "%c", s->uid, gap, s->gid, gap);
+    if (style->times) {
+        const struct fs_time *times[] = {&s->atime, &s->mtime, &s->ctime};
+        for (size_t i = 0; i < 3; i++) {
+            print_time(out, style, times[i]);
+            putc(gap, out);
+        }
+    }
+    if (style->extra)
+        fprintf(out, "%u:%u%c%" PRIu64 "%c%" PRIu32 "%c%" PRIu32 ":%" PRIu32 "%c%" PRIu64 "%c", line->dev_major,
+                line->dev_minor, gap, s->ino, gap, s->nlink, gap, s->rdev_major, s->rdev_minor, gap, s->blocks, gap);
+    if (style->checksum && (line->checksum || style->csv))
+        fprintf(out, "%s%c", line->checksum ? line->checksum : "", gap);
+    if (style->csv)
+        print_csv_field(out, line->path);
+    else
+        fputs(line->path, out);
+    if (line->target && style->csv) {
+        putc(',', out);
+        print_csv_field(out, line->target);
+    } else if (line->target)
+        fprintf(out, " -> %s", line->target);
+    putc('\n', out);
+}
+
+void device_number(const struct volume *volume, size_t index, unsigned *major, unsigned *minor) {
+    const char *name = volume->name;
+    if (strncmp(name, "/dev/sd", 7) != 0 || name[7] < 'a' || name[7] > 'p' || (name[8] >= 'a' && name[8] <= 'z')) {
+        *major = MAJOR_DEVICE_MAPPER;
+        *minor = (unsigned)index;
+        return;
+    }
+    *major = MAJOR_SD;
+    *minor = (unsigned)(name[7] - 'a') * MINORS_OF_A_DISK + volume->number;
+}

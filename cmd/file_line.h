@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* file_line.h - one line about one file of a guest, in the form of virt-ls -lR, of which virt-diff's is made too:
+ * TYPE PERMISSIONS SIZE [UID GID] [ATIME MTIME CTIME] [DEV INODE LINKS RDEV BLOCKS] [CHECKSUM] PATH [-> TARGET] */
+#ifndef FILE_LINE_H
+#define FILE_LINE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "fs/guest.h"
+
+enum time_style { TIME_TEXT, TIME_SECONDS, TIME_RELATIVE, TIME_DAYS };
+
+struct line_style {
+    bool csv, human, owners, times, extra;
+    enum time_style time_style;
+    time_t now;           /* of TIME_RELATIVE and TIME_DAYS */
+    const char *checksum; /* "md5", "sha256", "crc" ...; NULL: none */
+};
+
+struct file_line {
+    struct fs_stat stat;
+    unsigned dev_major, dev_minor; /* the volume's, as Linux would number it */
+    const char *path;
+    const char *target;   /* of a symbolic link; NULL: none */
+    const char *checksum; /* NULL: none, as for all but regular files */
+};
+
+/* The line and its end. */
+void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line);
+/* A field of such a line, in quotes where CSV needs them. */
+void print_csv_field(FILE *out, const char *text);
+/* '-' 'd' 'b' 'c' 'p' 'l' 's', 'u' for what is none of these. */
+char file_letter(uint32_t mode);
+
+/* The number of the device that a volume would be: 8:5 of /dev/sda5. */
+void device_number(const struct volume *volume, size_t index, unsigned *major, unsigned *minor);
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* guest_options.c - the options of the commands that look inside a disk (guest.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "report.h"
+
+#define MAX_KEY (8 << 20) /* bytes of a key file, as in cryptsetup */
+
+static bool add_disk(struct guest_options *o, const char *path) {
+    if (o->ndisks == MAX_DISKS) {
+        report("More than %d disks", MAX_DISKS);
+        return false;
+    }
+    if (o->domain) {
+        report("-a and -d cannot be used together");
+        return false;
+    }
+    o->disks[o->ndisks++] =
+        (struct guest_disk){.path = path, .format = o->format, .sector_size = o->sector_size ? o->sector_size : 512};
+    o->format_unused = o->sector_size_unused = false;
+    return true;
+}
+
+static bool set_domain(struct guest_options *o, const char *domain) {
+    if (o->ndisks > 0 || o->domain) {
+        report(o->domain ? "Only one -d option is possible" : "-a and -d cannot be used together");
+        return false;
+    }
+    o->domain = domain;
+    return true;
+}
+
+static bool set_format(struct guest_options *o, const char *format) {
+    o->format = format && strcmp(format, "auto") != 0 ? format : NULL;
+    o->format_unused = true;
+    return true;
+}
+
+static bool set_sector_size(struct guest_options *o, const char *text) {
+    o->sector_size_unused = true;
+    o->sector_size = text && strcmp(text, "4096") == 0 ? 4096 : 512;
+    if (!text || strcmp(text, "4096") == 0 || strcmp(text, "512") == 0)
+        return true;
+    report("--blocksize is 512 or 4096, not '%s'", text);
+    return false;
+}
+
+/* DEV[:DIR[:OPTIONS[:TYPE]]]; a /dev name has no colon. */
+static bool add_mount(struct guest_options *o, const char *text) {
+    if (o->nmounts == MAX_MOUNT_OPTIONS) {
+        report("More than %d mount options", MAX_MOUNT_OPTIONS);
+        return false;
+    }
+    char *device = text_copy(text), *path = strchr(device, ':');
+    if (path) {
+        *path++ = '\0';
+        path[strcspn(path, ":")] = '\0';
+    }
+    o->mounts[o->nmounts++] = (struct mount_option){.device = device, .path = path && *path ? path : "/"};
+    return true;
+}
+
+/* The whole of a small file, or NULL after reporting. */
+static char *read_key_file(const char *path, size_t *length) {
+    FILE *file = fopen(path, "rbe");
+    char *key = file ? malloc(MAX_KEY + 1) : NULL;
+    if (!key) {
+        report("%s: %s", path, strerror(errno));
+        if (file)
+            fclose(file);
+        return NULL;
+    }
+    *length = fread(key, 1, MAX_KEY + 1, file);
+    bool failed = ferror(file) || *length > MAX_KEY;
+    fclose(file);
+    if (!failed)
+        return key;
+    report("%s: no key can be read from it", path);
+    free(key);
+    return NULL;
+}
+
+static bool add_key(struct guest_options *o, char *id, char *key, size_t length) {
+    if (o->nkeys == MAX_KEY_OPTIONS) {
+        report("More than %d keys", MAX_KEY_OPTIONS);
+        return false;
+    }
+    o->keys[o->nkeys++] = (struct key_option){.id = id, .key = key, .length = length};
+    return true;
+}
+
+/* ID:key:KEY or ID:file:FILE; the argument is overwritten, so that no list of processes shows the key any longer. */
+static bool parse_key(struct guest_options *o, char *text) {
+    char *id = text_copy(text), *kind = strchr(id, ':'), *value = kind ? strchr(kind + 1, ':') : NULL;
+    size_t length;
+    if (!value) {
+        report("--key '%s' is not ID:key:KEY or ID:file:FILE", text);
+        return false;
+    }
+    *kind++ = *value++ = '\0';
+    if (strcmp(kind, "key") == 0) {
+        memset(strrchr(text, '\0') - strlen(value), 'x', strlen(value));
+        return add_key(o, id, value, strlen(value));
+    }
+    if (strcmp(kind, "file") == 0) {
+        char *key = read_key_file(value, &length);
+        /* libguestfs takes the newline off */
+        if (key && length > 0 && key[length - 1] == '\n')
+            length--;
+        return key && add_key(o, id, key, length);
+    }
+    report("--key: '%s' is neither key nor file", kind);
+    return false;
+}
+
+static bool read_keys(struct guest_options *o) {
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    while ((length = getline(&line, &room, stdin)) > 0) {
+        if (line[length - 1] == '\n')
+            length--;
+        char *key = memory(1, (size_t)length + 1);
+        memcpy(key, line, (size_t)length);
+        if (!add_key(o, text_copy("all"), key, (size_t)length))
+            return false;
+    }
+    if (line)
+        explicit_bzero(line, room);
+    free(line);
+    return true;
+}
+
+static bool set_sandbox(struct guest_options *o, const char *text) {
+    o->no_sandbox = strcmp(text, "off") == 0;
+    if (o->no_sandbox || strcmp(text, "on") == 0)
+        return true;
+    report("--sandbox is on or off, not '%s'", text);
+    return false;
+}
+
+bool guest_option(int opt, struct guest_options *o) {
+    switch (opt) {
+    case 'a':
+        return add_disk(o, optarg);
+    case 'd':
+        return set_domain(o, optarg);
+    case OPT_FORMAT:
+        return set_format(o, optarg);
+    case OPT_BLOCKSIZE:
+        return set_sector_size(o, optarg);
+    case 'm':
+        return add_mount(o, optarg);
+    case OPT_GUEST_KEY:
+        return parse_key(o, optarg);
+    case OPT_KEYS_FROM_STDIN:
+        return read_keys(o);
+    case 'U':
+        o->force_share = true;
+        return true;
+    case 'v':
+        o->verbose = true;
+        return true;
+    case OPT_SNAPSHOT:
+        o->snapshot = optarg;
+        return true;
+    case OPT_SANDBOX:
+        return set_sandbox(o, optarg);
+    case OPT_OUTPUT: {
+        struct common_options common = {0};
+        bool good = common_option(opt, &common);
+        o->output = common.output;
+        return good;
+    }
+    default:
+        return true;
+    }
+}

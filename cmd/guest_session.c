@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* guest_session.c - from the options to a guest whose files can be read: disks, sandbox, volumes, mounts (guest.h).
+ *
+ * The order is the point: whatever needs a path, a socket or a right comes before the sandbox, and whatever looks at
+ * bytes that a guest could have written comes behind it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+#include "guest.h"
+#include "report.h"
+#include "sandbox.h"
+
+/* A tool of libguestfs reads a disk that is in use, whatever that shows; so do those of its names. */
+static bool reads_what_is_in_use(void) {
+    return strncmp(report_program(), "virt-", 5) == 0;
+}
+
+static struct img *open_disk(const struct guest_options *o, const struct guest_disk *disk, unsigned flags) {
+    struct img_open_options options = {
+        .flags = flags & SESSION_WRITE ? IMG_OPEN_WRITE
+                 : o->force_share      ? IMG_OPEN_FORCE_SHARE
+                                       : 0,
+        .format = disk->format,
+        .snapshot = o->snapshot,
+    };
+    if (!(flags & SESSION_WRITE) && !o->force_share && reads_what_is_in_use()) {
+        struct img_error err = {0};
+        struct img *image;
+        if (img_open(disk->path, &options, &image, &err) == 0)
+            return image;
+        if (err.code == -EAGAIN) {
+            report("%s is in use: what is shown may be out of date or inconsistent", disk->path);
+            options.flags |= IMG_OPEN_FORCE_SHARE;
+        }
+    }
+    return open_image_as(disk->path, false, &options);
+}
+
+static bool open_disks(struct session *session, unsigned flags, struct device **devices) {
+    const struct guest_options *o = session->options;
+    for (size_t i = 0; i < o->ndisks; i++) {
+        struct img_error err = {0};
+        struct img *image = open_disk(o, &o->disks[i], flags);
+        if (!image)
+            return false;
+        session->images[session->nimages] = image;
+        enum disk_access access = flags & SESSION_WRITE     ? DISK_WRITE
+                                  : flags & SESSION_DRY_RUN ? DISK_PRETEND
+                                                            : DISK_READ;
+        if (device_of_image(image, o->disks[i].sector_size, access, &devices[i], &err) < 0) {
+            report_guest_error(&err);
+            img_close(image, NULL);
+            return false;
+        }
+        session->nimages++;
+    }
+    return true;
+}
+
+/* struct volume_keys: the keys for this device, by its name or UUID, or for all. */
+static int find_key(void *opaque, const char *name, const char *uuid, size_t nth, struct img_key *key) {
+    const struct guest_options *o = opaque;
+    for (size_t i = 0; i < o->nkeys; i++) {
+        const struct key_option *k = &o->keys[i];
+        if (strcmp(k->id, "all") != 0 && strcmp(k->id, name) != 0 && strcasecmp(k->id, uuid) != 0)
+            continue;
+        if (nth-- == 0) {
+            *key = (struct img_key){.bytes = k->key, .length = k->length};
+            return 0;
+        }
+    }
+    return -ENOKEY;
+}
+
+static void say_what_could_be_mounted(const struct session *session) {
+    report("Did you mean to mount one of these filesystems?");
+    for (size_t i = 0; i < volumes_count(session->volumes); i++) {
+        const struct volume *volume = volumes_get(session->volumes, i);
+        if (volume->content.kind == PROBE_FILESYSTEM)
+            report("\t%s (%s)", volume->name, volume->content.type);
+    }
+}
+
+static bool mount_one(struct session *session, const struct mount_option *wish, const struct fs_open_options *options) {
+    struct img_error err = {0};
+    struct volume *volume = volumes_find(session->volumes, wish->device);
+    if (volume && guest_mount(session->guest, volume, wish->path, options, &err) == 0)
+        return true;
+    report("%s could not be mounted: %s", wish->device, volume ? err.text : "No such device");
+    say_what_could_be_mounted(session);
+    return false;
+}
+
+/* What is mounted first is what others are mounted in. */
+static int by_length_of_path(const void *a, const void *b) {
+    size_t x = strlen(((const struct mount_option *)a)->path), y = strlen(((const struct mount_option *)b)->path);
+    return (x > y) - (x < y);
+}
+
+static bool mount_all(struct session *session, unsigned flags) {
+    struct guest_options *o = session->options;
+    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
+    struct img_error err = {0};
+    if (guest_create(session->volumes, &session->guest, &err) < 0) {
+        report_guest_error(&err);
+        return false;
+    }
+    if (o->nmounts == 0) {
+        report("no operating system was found on this disk");
+        return false;
+    }
+    qsort(o->mounts, o->nmounts, sizeof(o->mounts[0]), by_length_of_path);
+    for (size_t i = 0; i < o->nmounts; i++)
+        if (!mount_one(session, &o->mounts[i], &options))
+            return false;
+    return true;
+}
+
+static bool options_are_complete(const struct guest_options *o) {
+    if (o->format_unused)
+        report("--format parameter must appear before -a parameter");
+    else if (o->sector_size_unused)
+        report("--blocksize parameter must appear before -a parameter");
+    else if (o->ndisks == 0)
+        report("you must specify at least one -a or -d option");
+    else
+        return true;
+    return false;
+}
+
+struct session *session_open(struct guest_options *options, unsigned flags) {
+    struct device *devices[MAX_DISKS];
+    struct img_error err = {0};
+    if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
+        return NULL;
+    if (!options_are_complete(options))
+        return NULL;
+    struct session *session = memory(1, sizeof(*session));
+    session->options = options;
+    struct volume_keys keys = {.find = find_key, .opaque = options};
+    bool good = open_disks(session, flags, devices) && (options->no_sandbox || sandbox_enter());
+    if (good && volumes_open(devices, session->nimages, &keys, &session->volumes, &err) < 0) {
+        report_guest_error(&err);
+        good = false;
+    }
+    for (size_t i = 0; options->verbose && good && volumes_message(session->volumes, i); i++)
+        report("%s", volumes_message(session->volumes, i));
+    if (good && !(flags & SESSION_VOLUMES))
+        good = mount_all(session, flags);
+    if (good)
+        return session;
+    session_close(session);
+    return NULL;
+}
+
+void session_close(struct session *session) {
+    guest_close(session->guest);
+    volumes_close(session->volumes);
+    for (size_t i = 0; i < session->nimages; i++)
+        img_close(session->images[i], NULL);
+    for (size_t i = 0; i < session->options->nkeys; i++)
+        explicit_bzero(session->options->keys[i].key, session->options->keys[i].length);
+    free(session);
+}
+
+char *session_name(const struct session *session) {
+    const struct guest_options *o = session->options;
+    if (o->domain && !strchr(o->domain, '/'))
+        return text_copy(o->domain);
+    const char *path = o->disks[0].path, *slash = strrchr(path, '/');
+    return text_format("%s%s", slash ? slash + 1 : path, o->ndisks > 1 ? "+" : "");
+}
+
+void report_guest_error(const struct img_error *err) {
+    report_sentence(err);
+}
