@@ -149,10 +149,14 @@ static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
 }
 
 int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    struct summed *summed = &visit->ext->summed[number % SUMMED];
     int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
-    if (ret < 0)
+    if (ret < 0 || (summed->block == number && summed->ino == visit->node->ino))
         return ret;
-    return checksum_right(visit, block) ? 0 : dir_damaged(visit, "the checksum is wrong in block", number);
+    if (!checksum_right(visit, block))
+        return dir_damaged(visit, "the checksum is wrong in block", number);
+    *summed = (struct summed){.block = number, .ino = visit->node->ino};
+    return 0;
 }
 
 int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) {

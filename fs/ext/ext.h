@@ -40,6 +40,7 @@ int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const 
 
 /* ---- the filesystem ---- */
 
+#define SUMMED 512           /* blocks of directories that are known to be right */
 #define NODES 16             /* inodes that are kept */
 #define MAP_END (1ull << 62) /* behind the last block of any file */
 #define MAP_RUNS 256         /* pieces of a file that one look at its map brings */
@@ -68,6 +69,11 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
+/* A block of a directory whose checksum was right. A walk looks every name up: it would be summed for each of them. */
+struct summed {
+    uint64_t block, ino;
+};
+
 struct changes; /* changes.h */
 struct writer;  /* write.h */
 
@@ -82,6 +88,7 @@ struct ext {
     struct changes *changes;      /* of fast commits; NULL: none */
     struct node *nodes[NODES];
     uint64_t clock;
+    struct summed summed[SUMMED];
     struct writer *writer; /* write.h; NULL: for reading */
 };
 

@@ -139,9 +139,9 @@ if [ "${EXT_MATRIX:-}" = all ]; then
     tree "project, quota" "$size" "$files" -t ext4 -O project,quota
     tree "encryption, verity" "$size" "$files" -t ext4 -O encrypt,verity
     crash "ext3" "$copies" rw -t ext3
-    crash "asynchronous commit" "$copies" journal_async_commit -t ext4
+    crash "asynchronous commit" "$copies" data=writeback,journal_async_commit -t ext4
     crash "no checksums" "$copies" rw -t ext4 -O ^metadata_csum
-    crash "commits with one checksum" "$copies" journal_checksum -t ext4 -O ^metadata_csum
+    crash "commits with one checksum" "$copies" data=writeback,journal_async_commit -t ext4 -O ^metadata_csum
     crash "inline data" "$copies" data=journal -t ext4 -O inline_data -b 4096 -I 256
     crash "fast commit, inline data" "$copies" rw -t ext4 -O fast_commit,inline_data -b 4096 -I 256
 fi
