@@ -152,12 +152,24 @@ int ext_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t o
              struct img_error *err);
 int ext_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start, uint64_t *length,
                   struct img_error *err);
+/* The length of what ext_readlink gives. -EUCLEAN */
+int target_length(struct ext *ext, struct node *node, uint64_t *length, struct img_error *err);
 int ext_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err);
 
 /* ---- dir.c ---- */
 
 int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err);
 int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err);
+
+/* ---- nokey.c: names without the key that they are encrypted with ---- */
+
+#define NOKEY_MAX 256 /* bytes, with a NUL */
+
+/* Each returns the length of the text; 0: it cannot have been a name. */
+size_t nokey_name(const uint32_t hashes[2], const char *name, size_t length, char text[NOKEY_MAX]);
+size_t nokey_entry(struct ext *ext, struct node *dir, const char *name, size_t length, char text[NOKEY_MAX]);
+/* A symbolic link's target as it lies on the disk: its length, then its bytes. */
+size_t nokey_target(const unsigned char *bytes, size_t size, char text[NOKEY_MAX]);
 
 /* ---- xattr.c ---- */
 

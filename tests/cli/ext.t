@@ -149,6 +149,26 @@ crash "ext4" "$copies" rw -t ext4
 crash "data in the journal" "$copies" data=journal -t ext4
 crash "fast commit" "$copies" rw -t ext4 -O fast_commit
 
+# names under a key that is not there
+rm -f disk
+truncate -s 24M disk
+mke2fs -q -F -t ext4 -b 4096 -O encrypt disk
+mount_at rw disk
+run python3 "$guest/encrypt.py" mnt 300
+unmount
+if [ "$status" = 77 ]; then
+    skip "encryption" "the kernel does not know it: $err"
+else
+    is "$status" 0 "encryption: filled"
+    mount_at ro disk
+    python3 "$guest/tree.py" mnt --no-contents >theirs
+    unmount
+    "$fsdump" -f raw -n disk >ours
+    check "encryption: names as the kernel shows them without the key" cmp ours theirs
+    run "$fsdump" -f raw disk
+    has "$err" "The file is encrypted and there is no key for it" "encryption: contents are not read, and why"
+fi
+
 # what is not read says why
 rm -f disk
 truncate -s 8M disk
