@@ -96,6 +96,14 @@ crypto-matrix:
 	@$(MAKE) --no-print-directory $(JOBS) all
 	$(call run_tests,tests/cli/encrypt.t)
 
+# Every kind of ext filesystem with large trees, and many copies of each that were taken while it was written.
+ext-matrix: TEST_TIMEOUT = 14400
+ext-matrix: export EXT_MATRIX = all
+ext-matrix:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) test-programs
+	$(call run_tests,tests/cli/ext.t)
+
 crash: TEST_TIMEOUT = 14400
 crash: export TEST_MODE = --all
 crash:
@@ -103,4 +111,4 @@ crash:
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	$(call run_tests,$B/tests/crash_test $(wildcard tests/mutants/run))
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix
