@@ -164,7 +164,7 @@ struct listing {
     const char *top; /* the path where it began, without '/' at its end */
     struct img_error err;
     unsigned numbers[NUMBERED_MOUNTS_MAX][2]; /* of each mount's device */
-    size_t printed;           /* JSON: objects so far */
+    size_t printed;                           /* JSON: objects so far */
 };
 
 /* All of one file, whatever the options; only a checksum has to be asked for. */

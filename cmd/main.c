@@ -32,6 +32,7 @@ static const struct {
     {"qemu-io", &io_command},
     {"virt-cat", &cat_command},
     {"virt-copy-out", &copy_out_command},
+    {"virt-diff", &diff_command},
     {"virt-ls", &ls_command},
     {"virt-tar-out", &tar_out_command},
 };
