@@ -30,10 +30,10 @@ ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/
 LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
 TOOL_LIBS := -ljansson
 # What the guest's filesystems are read with: of fs/ alone, the library needs none of it.
-FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -lxml2 -lcrypto
+FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -larchive -lxml2 -ljansson -lcrypto
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
-FS_SRC := $(sort $(wildcard fs/*.c fs/*/*.c))
+FS_SRC := $(sort $(wildcard fs/*.c fs/*/*.c fs/*/*/*.c))
 CMD_SRC := $(sort $(wildcard cmd/*.c cmd/*/*.c))
 
 objects = $(patsubst %.c,$B/obj/%.o,$1)
@@ -58,7 +58,7 @@ $B/obj/fs/%.o: fs/%.c $B/flags
 	$(call compile,-Ifs)
 $B/obj/cmd/%.o: cmd/%.c $B/flags
 	$(call say,CC)
-	$(call compile,-I.)
+	$(call compile,-I. -isystem /usr/include/libxml2)
 
 $B/obj/bench/%.o: bench/%.c $B/flags
 	$(call say,CC)

@@ -96,6 +96,7 @@ bool guest_option(int opt, struct guest_options *options);
 enum session_flags {
     SESSION_WRITE = 1 << 0,   /* the disks are to be changed */
     SESSION_VOLUMES = 1 << 1, /* nothing is mounted */
+    SESSION_DRY_RUN = 1 << 2, /* as WRITE, but the disks stay as they are: nothing must be committed */
 };
 
 struct session {

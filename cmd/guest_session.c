@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "domain.h"
+#include "fs/inspect/inspect.h"
 #include "guest.h"
 #include "report.h"
 #include "sandbox.h"
@@ -46,7 +48,10 @@ static bool open_disks(struct session *session, unsigned flags) {
         if (!image)
             return false;
         session->images[session->nimages] = image;
-        if (device_of_image(image, o->disks[i].sector_size, flags & SESSION_WRITE, &session->devices[i], &err) < 0) {
+        enum disk_access access = flags & SESSION_WRITE     ? DISK_WRITE
+                                  : flags & SESSION_DRY_RUN ? DISK_PRETEND
+                                                            : DISK_READ;
+        if (device_of_image(image, o->disks[i].sector_size, access, &session->devices[i], &err) < 0) {
             report_guest_error(&err);
             img_close(image, NULL);
             return false;
@@ -96,16 +101,55 @@ static int by_length_of_path(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool mount_all(struct session *session, unsigned flags) {
-    struct guest_options *o = session->options;
-    const struct fs_open_options options = {.write = flags & SESSION_WRITE};
+static void warn_of_mount(void *opaque, const char *sentence) {
+    (void)opaque;
+    report("%s", sentence);
+}
+
+/* The one system on the disks, and what its fstab says. */
+static bool mount_system(struct session *session, const struct inspection *found,
+                         const struct fs_open_options *options) {
     struct img_error err = {0};
-    if (guest_create(session->volumes, &session->guest, &err) < 0) {
+    if (found->nroots > 1) {
+        report("multi-boot operating systems are not supported");
+        for (size_t i = 0; i < found->nroots; i++)
+            report("  %s (%s)", found->roots[i].volume->name,
+                   found->roots[i].product_name ? found->roots[i].product_name : found->roots[i].type);
+        return false;
+    }
+    if (found->nroots == 0) {
+        report("no operating system was found on this disk");
+        for (size_t i = 0; i < found->nmessages; i++)
+            report("%s", found->messages[i]);
+        return false;
+    }
+    if (inspect_mount(&found->roots[0], session->volumes, options, warn_of_mount, NULL, &session->guest, &err) == 0)
+        return true;
+    session->guest = NULL;
+    report_guest_error(&err);
+    return false;
+}
+
+static bool inspect_and_mount(struct session *session, const struct fs_open_options *options) {
+    struct inspection *found;
+    struct img_error err = {0};
+    if (inspect(session->volumes, &found, &err) < 0) {
         report_guest_error(&err);
         return false;
     }
-    if (o->nmounts == 0) {
-        report("no operating system was found on this disk");
+    bool good = mount_system(session, found, options);
+    inspect_free(found);
+    return good;
+}
+
+static bool mount_all(struct session *session, unsigned flags) {
+    struct guest_options *o = session->options;
+    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
+    struct img_error err = {0};
+    if (o->nmounts == 0)
+        return inspect_and_mount(session, &options);
+    if (guest_create(session->volumes, &session->guest, &err) < 0) {
+        report_guest_error(&err);
         return false;
     }
     qsort(o->mounts, o->nmounts, sizeof(o->mounts[0]), by_length_of_path);
@@ -129,6 +173,8 @@ static bool options_are_complete(const struct guest_options *o) {
 
 /* Everything that needs the rights of a process that is not in the sandbox. */
 static struct session *prepare(struct guest_options *options, unsigned flags) {
+    if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
+        return NULL;
     if (!options_are_complete(options))
         return NULL;
     struct session *session = memory(1, sizeof(*session));
@@ -184,6 +230,8 @@ void session_close(struct session *session) {
 
 char *session_name(const struct session *session) {
     const struct guest_options *o = session->options;
+    if (o->domain && !strchr(o->domain, '/'))
+        return text_copy(o->domain);
     const char *path = o->disks[0].path, *slash = strrchr(path, '/');
     return text_format("%s%s", slash ? slash + 1 : path, o->ndisks > 1 ? "+" : "");
 }

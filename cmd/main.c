@@ -31,9 +31,15 @@ static const struct {
 } peers[] = {
     {"qemu-io", &io_command},
     {"virt-cat", &cat_command},
+    {"virt-copy-in", &copy_in_command},
     {"virt-copy-out", &copy_out_command},
+    {"virt-df", &df_command},
     {"virt-diff", &diff_command},
+    {"virt-edit", &edit_command},
+    {"virt-filesystems", &filesystems_command},
+    {"virt-inspector", &inspect_command},
     {"virt-ls", &ls_command},
+    {"virt-tar-in", &tar_in_command},
     {"virt-tar-out", &tar_out_command},
 };
 

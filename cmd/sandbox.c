@@ -92,6 +92,7 @@ static const int allowed[] = {
     SCMP_SYS(getgid),
     SCMP_SYS(getegid),
     SCMP_SYS(uname),
+    SCMP_SYS(wait4),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };

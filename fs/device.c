@@ -71,27 +71,37 @@ static int disk_flush(struct device *device, struct img_error *err) {
     return img_flush(((struct disk *)device)->image, err);
 }
 
+static int pretend_write(struct device *device, const void *buffer, size_t count, uint64_t offset,
+                         struct img_error *err) {
+    (void)device, (void)buffer, (void)count, (void)offset, (void)err;
+    return 0;
+}
+
 static void close_plain(struct device *device) {
     free(device);
 }
 
 static const struct device_ops disk_ops = {
     .read = disk_read, .write = disk_write, .flush = disk_flush, .close = close_plain};
+static const struct device_ops pretending_ops = {.read = disk_read, .write = pretend_write, .close = close_plain};
 
-int device_of_image(struct img *image, unsigned sector_size, bool writable, struct device **device,
+int device_of_image(struct img *image, unsigned sector_size, enum disk_access access, struct device **device,
                     struct img_error *err) {
     struct disk *disk = malloc(sizeof(*disk));
     if (!disk)
         return fail_no_memory(err);
-    *disk = (struct disk){
-        .device = {.ops = &disk_ops, .size = img_size(image), .sector_size = sector_size, .writable = writable},
-        .image = image};
+    *disk = (struct disk){.device = {.ops = access == DISK_PRETEND ? &pretending_ops : &disk_ops,
+                                     .size = img_size(image),
+                                     .sector_size = sector_size,
+                                     .writable = access != DISK_READ},
+                          .image = image};
     *device = &disk->device;
     return 0;
 }
 
 struct img *device_image(struct device *device) {
-    return device->ops == &disk_ops ? ((struct disk *)device)->image : NULL;
+    bool is_disk = device->ops == &disk_ops || device->ops == &pretending_ops;
+    return is_disk ? ((struct disk *)device)->image : NULL;
 }
 
 /* ---- a range of a device ---- */

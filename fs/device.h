@@ -54,8 +54,13 @@ bool device_on_disk(struct device *device, uint64_t offset, uint64_t length, str
 /* NULL is allowed. */
 void device_close(struct device *device);
 
+enum disk_access {
+    DISK_READ = 0,
+    DISK_WRITE = 1,
+    DISK_PRETEND = 2, /* what is written is lost: for changes that are only to be tried */
+};
 /* A disk: an open image, which stays the caller's and must stand longer. -ENOMEM. */
-int device_of_image(struct img *image, unsigned sector_size, bool writable, struct device **device,
+int device_of_image(struct img *image, unsigned sector_size, enum disk_access access, struct device **device,
                     struct img_error *err) IMG_WARN_UNUSED;
 /* The bytes [offset, offset + length) of another one. -EINVAL: they are not inside it. */
 int device_of_range(struct device *below, uint64_t offset, uint64_t length, struct device **device,

@@ -73,6 +73,7 @@ typedef int (*fs_entry_call)(void *opaque, const struct fs_entry *entry);
 typedef int (*fs_xattr_call)(void *opaque, const char *name, const void *value, size_t length);
 
 struct fs;
+struct fs_write_ops;
 
 struct fs_open_options {
     bool write; /* changes are wanted: -EROFS, with the reason, where the driver cannot */
@@ -112,11 +113,12 @@ struct fs_ops {
 /* The head of every driver's own struct. */
 struct fs {
     const struct fs_ops *ops;
-    const char *type;      /* as in struct probe */
-    struct device *device; /* what it stands on */
-    uint64_t root;         /* inode number of the root directory */
-    bool replayed;         /* its journal held something, which is seen here */
-    const char *warning;   /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
+    const struct fs_write_ops *write_ops; /* vfs_write.h; NULL: it was opened for reading */
+    const char *type;                     /* as in struct probe */
+    struct device *device;                /* what it stands on */
+    uint64_t root;                        /* inode number of the root directory */
+    bool replayed;                        /* its journal held something, which is seen here */
+    const char *warning; /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
 };
 
 /* What lies on the device. Never fails: what cannot be read is nothing. */

@@ -581,6 +581,24 @@ IMG_API int img_key_remove(struct img *image, const struct img_key *key, int slo
 IMG_API int img_key_change(struct img *image, const struct img_key *from, const struct img_key *to, unsigned iter_time,
                            struct img_error *err) IMG_WARN_UNUSED;
 
+/* ---- sectors through a cipher -------------------------------------------------------------------- */
+
+/* For volumes that a guest encrypted itself: the cipher that encrypted images have, by itself. Any number of threads
+ * may use one. */
+struct img_cipher;
+
+/* In the words of LUKS and dm-crypt: "aes", "xts-plain64" or "cbc-essiv:sha256". The key may be wiped afterwards.
+ * `sector` is the number of bytes that are encrypted as one: 512, 1024, 2048 or 4096. -ENOTSUP: there is no such cipher
+ * here, and never one that does not encrypt; -EINVAL: the mode or the sectors make no sense. */
+IMG_API int img_cipher_new(const char *algorithm, const char *mode, const struct img_key *key, unsigned sector,
+                           struct img_cipher **cipher, struct img_error *err) IMG_WARN_UNUSED;
+/* NULL is allowed. */
+IMG_API void img_cipher_free(struct img_cipher *cipher);
+/* Whole sectors in place, of which the first has the number `number`, counted in 512 bytes whatever the sectors are.
+ * -EIO, -ENOMEM; -EINVAL: `count` is not whole sectors. */
+IMG_API int img_cipher_encrypt(struct img_cipher *cipher, uint64_t number, void *buffer, size_t count) IMG_WARN_UNUSED;
+IMG_API int img_cipher_decrypt(struct img_cipher *cipher, uint64_t number, void *buffer, size_t count) IMG_WARN_UNUSED;
+
 /* ---- persistent bitmaps ---------------------------------------------------------------------- */
 
 /* A bitmap of a qcow2 image (version 3) has a bit for each granule of the disk, and while it is enabled it records

@@ -18,6 +18,10 @@ $B/fuzz_nodes: $B/obj/fuzz/fuzz_nodes.o \
     $(call objects,$(FUZZ_HELP) $(addprefix cmd/,nodes.c pairs.c options.c encryption.c secret.c json.c report.c size.c names.c)) $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(TOOL_LIBS))
+# What reads guests.
+$B/fuzz_fat $B/fuzz_ntfs: $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP) fuzz/guest/walk.c) $B/libfs.a $B/libimg.a
+	$(call say,LD)
+	$(call link,-fsanitize=fuzzer,$(FS_LIBS))
 $B/obj/fuzz/%.o: fuzz/%.c $B/flags
 	$(call say,CC)
 	$(call compile,-Ilibimg)

@@ -14,21 +14,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "ext.h"
+#include "changes.h"
+#include "dir.h"
 
-struct visit {
-    struct ext *ext;
-    struct node *node;
-    int (*entry)(struct visit *visit, const struct ext2_dir_entry_2 *entry);
-    fs_entry_call call;
-    void *opaque;
-    const char *name; /* that is looked for */
-    size_t length;
-    uint64_t found;
-    struct img_error *err;
-};
-
-static int damaged(struct visit *visit, const char *what, uint64_t value) {
+int dir_damaged(struct visit *visit, const char *what, uint64_t value) {
     return fail(visit->err, -EUCLEAN, "The directory of inode %" PRIu64 " is damaged: %s %" PRIu64, visit->node->ino,
                 what, value);
 }
@@ -46,15 +35,16 @@ static unsigned entry_length(const struct ext *ext, const struct ext2_dir_entry_
 static int check_entry(struct visit *visit, const struct ext2_dir_entry_2 *entry, size_t left) {
     unsigned length;
     if (left < 8 || (length = entry_length(visit->ext, entry)) < 8 || length % 4 != 0 || length > left)
-        return damaged(visit, "an entry's length is", left < 8 ? left : le16toh(entry->rec_len));
+        return dir_damaged(visit, "an entry's length is", left < 8 ? left : le16toh(entry->rec_len));
     if (entry->inode == 0)
         return 0;
     if (entry->name_len == 0 || entry->name_len + 8u > length)
-        return damaged(visit, "a name's length is", entry->name_len);
+        return dir_damaged(visit, "a name's length is", entry->name_len);
     if (le32toh(entry->inode) > super_of(visit->ext)->s_inodes_count)
-        return damaged(visit, "an entry's inode is", le32toh(entry->inode));
+        return dir_damaged(visit, "an entry's inode is", le32toh(entry->inode));
     if (memchr(entry->name, '\0', entry->name_len) || memchr(entry->name, '/', entry->name_len))
-        return damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode", le32toh(entry->inode));
+        return dir_damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode",
+                           le32toh(entry->inode));
     return 0;
 }
 
@@ -121,7 +111,7 @@ static int check_disjoint(struct visit *visit, struct run *runs, size_t count) {
     qsort(runs, count, sizeof(runs[0]), by_place);
     for (size_t i = 1; i < count; i++)
         if (runs[i - 1].physical + runs[i - 1].length > runs[i].physical)
-            return damaged(visit, "it has a block twice:", runs[i].physical);
+            return dir_damaged(visit, "it has a block twice:", runs[i].physical);
     return 0;
 }
 
@@ -158,13 +148,16 @@ static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
     return ret;
 }
 
-static int visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
     int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
     if (ret < 0)
         return ret;
-    if (!checksum_right(visit, block))
-        return damaged(visit, "the checksum is wrong in block", number);
-    return visit_area(visit, block, visit->ext->block_size);
+    return checksum_right(visit, block) ? 0 : dir_damaged(visit, "the checksum is wrong in block", number);
+}
+
+int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    int ret = dir_read_block(visit, block, number);
+    return ret < 0 ? ret : visit_area(visit, block, visit->ext->block_size);
 }
 
 static int visit_blocks(struct visit *visit) {
@@ -176,7 +169,7 @@ static int visit_blocks(struct visit *visit) {
         ret = fail_no_memory(visit->err);
     for (size_t i = 0; i < count && ret == 0; i++)
         for (uint64_t j = 0; j < runs[i].length && ret == 0; j++)
-            ret = visit_block(visit, block, runs[i].physical + j);
+            ret = dir_visit_block(visit, block, runs[i].physical + j);
     free(block);
     free(runs);
     return ret;
@@ -194,14 +187,24 @@ static int visit_inline(struct visit *visit) {
     return ret;
 }
 
+/* What is looked for may be found by its hash. */
+static int visit_contents(struct visit *visit) {
+    int ret = -ENOTSUP;
+    if (node_has(visit->node, EXT4_INLINE_DATA_FL))
+        return visit_inline(visit);
+    if (visit->name)
+        ret = index_visit(visit);
+    return ret == -ENOTSUP ? visit_blocks(visit) : ret;
+}
+
 static int visit_directory(struct visit *visit, uint64_t dir) {
     int ret = node_get(visit->ext, dir, &visit->node, visit->err);
     if (ret < 0)
         return ret;
     if (!S_ISDIR(visit->node->inode->i_mode))
         ret = fail(visit->err, -ENOTDIR, "Inode %" PRIu64 " is not a directory", dir);
-    else
-        ret = node_has(visit->node, EXT4_INLINE_DATA_FL) ? visit_inline(visit) : visit_blocks(visit);
+    else if (!changed_entry(visit->ext, dir, "", 0))
+        ret = visit_contents(visit);
     node_put(visit->ext, visit->node);
     return ret;
 }
@@ -219,7 +222,8 @@ static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
     char name[EXT2_NAME_LEN + 1];
     bool typed =
         ext2fs_has_feature_filetype(super_of(visit->ext)) && entry->file_type < sizeof(types) / sizeof(types[0]);
-    if (is_dot(entry->name, entry->name_len))
+    if (is_dot(entry->name, entry->name_len) ||
+        changed_entry(visit->ext, visit->node->ino, entry->name, entry->name_len))
         return 0;
     memcpy(name, entry->name, entry->name_len);
     name[entry->name_len] = '\0';
@@ -229,9 +233,23 @@ static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
                                                          .type = typed ? types[entry->file_type] : 0});
 }
 
+/* Names that are not on the disk. */
+static int tell_changes(struct visit *visit, uint64_t dir) {
+    size_t count;
+    struct change *const *changes = changes_of(visit->ext, dir, &count);
+    int ret = 0;
+    for (size_t i = 0; i < count && ret == 0; i++)
+        if (changes[i]->ino)
+            ret = visit->call(
+                visit->opaque,
+                &(struct fs_entry){.name = changes[i]->name, .length = changes[i]->length, .ino = changes[i]->ino});
+    return ret;
+}
+
 int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err) {
     struct visit visit = {.ext = ext_of(fs), .entry = tell, .call = call, .opaque = opaque, .err = err};
-    return visit_directory(&visit, dir);
+    int ret = visit_directory(&visit, dir);
+    return ret == 0 ? tell_changes(&visit, dir) : ret;
 }
 
 /* ---- looking up ---- */
@@ -245,7 +263,10 @@ static int compare(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
 
 int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err) {
     struct visit visit = {.ext = ext_of(fs), .entry = compare, .name = name, .length = length, .err = err};
-    int ret = visit_directory(&visit, dir);
+    const struct change *change = changed_entry(visit.ext, dir, name, length);
+    if (change)
+        visit.found = change->ino;
+    int ret = change ? 0 : visit_directory(&visit, dir);
     if (ret < 0)
         return ret;
     if (!visit.found)

@@ -5,14 +5,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ext.h"
+#include "changes.h"
+#include "write.h"
 
-static void close_ext(struct fs *fs) {
-    struct ext *ext = ext_of(fs);
-    ext_nodes_free(ext);
+void ext_close_library(struct ext *ext) {
+    node_free_all(ext);
+    writer_close(ext);
     if (ext->lib)
         ext2fs_free(ext->lib);
     ext_io_free(ext->io);
+    ext->lib = NULL;
+    ext->io = NULL;
+}
+
+static void close_ext(struct fs *fs) {
+    struct ext *ext = ext_of(fs);
+    ext_close_library(ext);
+    changes_free(ext);
     device_close(ext->overlay);
     free(ext);
 }
@@ -35,8 +44,13 @@ static int check_descriptors(struct ext *ext, struct img_error *err) {
 }
 
 /* The library reads the superblock and the descriptors, of which everything that sizes something was checked. */
-static int open_library(struct ext *ext, struct device *device, struct img_error *err) {
-    int ret = ext_io_new(device, &ext->io, err);
+int ext_open_library(struct ext *ext, struct device *device, struct img_error *err) {
+    struct ext2_super_block super;
+    int ret = ext_read_super(device, &super, err);
+    if (ret == 0)
+        ret = ext_check_super(device, &super, err);
+    if (ret == 0)
+        ret = ext_io_new(device, &ext->io, err);
     if (ret < 0)
         return ret;
     initialize_ext2_error_table();
@@ -53,29 +67,21 @@ static int open_library(struct ext *ext, struct device *device, struct img_error
     return check_descriptors(ext, err);
 }
 
-static int open_device(struct ext *ext, struct device *device, struct img_error *err) {
-    struct ext2_super_block super;
-    int ret = ext_read_super(device, &super, err);
-    if (ret == 0)
-        ret = ext_check_super(device, &super, err);
-    return ret < 0 ? ret : open_library(ext, device, err);
-}
-
 static int open_ext(struct device *device, const struct probe *probe, const struct fs_open_options *options,
                     struct fs **fs, struct img_error *err) {
-    if (options->write)
-        return fail(err, -EROFS, "An %s filesystem is only read here", probe->type);
     struct ext *ext = calloc(1, sizeof(*ext));
     if (!ext)
         return fail_no_memory(err);
     ext->fs = (struct fs){.ops = &ops, .type = probe->type, .device = device, .root = EXT2_ROOT_INO};
-    int ret = open_device(ext, device, err);
+    int ret = ext_open_library(ext, device, err);
+    if (ret == 0)
+        ret = ext_recover(ext, device, err);
+    if (ret == 0 && options->write)
+        ret = writer_open(ext, err);
     if (ret < 0) {
         close_ext(&ext->fs);
         return ret;
     }
-    if (ext2fs_has_feature_journal_needs_recovery(super_of(ext)))
-        ext->fs.warning = "the journal holds changes that are not shown";
     *fs = &ext->fs;
     return 0;
 }

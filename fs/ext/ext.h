@@ -4,7 +4,7 @@
  * libext2fs opens the filesystem and knows its geometry, its inodes and its hashes; it reads through an io_manager of
  * ours (io.c), which stands on a device. What has to be bounded against a hostile disk is done here: how a file's
  * blocks are found (map.c), directories (dir.c), attributes (xattr.c). A journal that holds something is replayed into
- * an overlay first (journal/), and then nothing here knows of it.
+ * an overlay first (recover.c), and then nothing here knows of it.
  *
  * An inode in use is a `node`: its bytes, checked once, and the part of its block map that was needed last.
  */
@@ -28,13 +28,21 @@ io_manager ext_io_manager(struct ext_io *io);
 const char *ext_io_name(const struct ext_io *io);
 /* Small pieces come out of the cache, with what lies around them; large ones go past it. */
 int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err);
+struct dirty;
+/* From now on what the library writes is kept in there, and what is read shows it. */
+void ext_io_take_writes(struct ext_io *io, struct dirty *dirty, unsigned block_size);
+/* The device was written past the cache here. */
+void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length);
+/* Writes what stands on an overlay. */
+int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err);
 /* Turns an error of the library into ours: that of the device, if it was one. `what` says what was done. */
 int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const char *what);
 
 /* ---- the filesystem ---- */
 
-#define NODES 16     /* inodes that are kept */
-#define MAP_RUNS 256 /* pieces of a file that one look at its map brings */
+#define NODES 16             /* inodes that are kept */
+#define MAP_END (1ull << 62) /* behind the last block of any file */
+#define MAP_RUNS 256         /* pieces of a file that one look at its map brings */
 
 /* `length` blocks of a file from its block `logical` on, which lie one after another. */
 struct run {
@@ -60,6 +68,9 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
+struct changes; /* changes.h */
+struct writer;  /* write.h */
+
 struct ext {
     struct fs fs;
     struct device *overlay; /* what the journal held, over fs.device; NULL: nothing */
@@ -68,8 +79,10 @@ struct ext {
     unsigned block_size, block_bits, inode_size;
     uint64_t first_block, blocks; /* [first_block, blocks) are the filesystem's */
     bool checksums;               /* metadata_csum */
+    struct changes *changes;      /* of fast commits; NULL: none */
     struct node *nodes[NODES];
     uint64_t clock;
+    struct writer *writer; /* write.h; NULL: for reading */
 };
 
 static inline struct ext *ext_of(struct fs *fs) {
@@ -81,6 +94,17 @@ static inline struct ext2_super_block *super_of(const struct ext *ext) {
 
 /* Reads one block of metadata. -EUCLEAN: `block` is none of the filesystem's; `ino` is whose it would be. */
 int ext_read_block(struct ext *ext, uint64_t ino, uint64_t block, void *buffer, struct img_error *err);
+
+/* ---- ext.c ---- */
+
+/* On the device, or on the overlay over it. */
+int ext_open_library(struct ext *ext, struct device *device, struct img_error *err);
+void ext_close_library(struct ext *ext);
+
+/* ---- recover.c ---- */
+
+/* If the journal holds something: replays it, and shows that. */
+int ext_recover(struct ext *ext, struct device *device, struct img_error *err);
 
 /* ---- super.c ---- */
 
@@ -97,7 +121,9 @@ int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err);
  * damaged. */
 int node_get(struct ext *ext, uint64_t ino, struct node **node, struct img_error *err);
 void node_put(struct ext *ext, struct node *node);
-void ext_nodes_free(struct ext *ext);
+void node_free_all(struct ext *ext);
+/* The inode has changed on the overlay; nobody holds it. */
+void node_forget(struct ext *ext, uint64_t ino);
 /* The inode's 60 bytes for a map, or whatever else the flags say. */
 static inline unsigned char *node_block(struct node *node) {
     return (unsigned char *)node->inode->i_block;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "ext.h"
+#include "write.h"
 
 #define LINE (64u << 10)
 #define SETS 32u
@@ -34,6 +35,8 @@ struct ext_io {
     struct device *device;
     struct img_error error; /* why the device failed; code 0: it did not */
     uint64_t clock;
+    struct dirty *dirty; /* what was written; NULL: nothing can be */
+    unsigned block_size; /* of the changes */
     struct line lines[SETS][WAYS];
 };
 
@@ -64,7 +67,7 @@ static const unsigned char *get_line(struct ext_io *io, uint64_t number) {
     return line->filled ? line->bytes : NULL;
 }
 
-int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+static int read_device(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     unsigned char *to = buffer;
     if (count >= PAST || offset > io->device->size || count > io->device->size - offset)
         return device_read(io->device, buffer, count, offset, err);
@@ -86,7 +89,81 @@ int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, 
     return 0;
 }
 
+void ext_io_forget(struct ext_io *io, uint64_t offset, uint64_t length) {
+    for (unsigned i = 0; i < SETS * WAYS; i++) {
+        struct line *line = &io->lines[i / WAYS][i % WAYS];
+        uint64_t start = line->number * LINE;
+        if (line->filled && start < offset + length && offset < start + LINE)
+            line->filled = false;
+    }
+}
+
+/* ---- changes over it ---- */
+
+void ext_io_take_writes(struct ext_io *io, struct dirty *dirty, unsigned block_size) {
+    io->dirty = dirty;
+    io->block_size = block_size;
+}
+
+/* Calls `part` for the piece of each block in a range. */
+#define FOR_BLOCKS(io, count, offset, done, inside, part)                                                              \
+    for (size_t done = 0, inside, part;                                                                                \
+         done < (count) &&                                                                                             \
+         (inside = ((offset) + done) % (io)->block_size,                                                               \
+         part = (io)->block_size - inside < (count)-done ? (io)->block_size - inside : (count)-done);                  \
+         done += part)
+
+int ext_io_read(struct ext_io *io, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    int ret = read_device(io, buffer, count, offset, err);
+    if (ret < 0 || !io->dirty || dirty_count(io->dirty) == 0)
+        return ret;
+    FOR_BLOCKS(io, count, offset, done, inside, part) {
+        const unsigned char *changed = dirty_find(io->dirty, (offset + done) / io->block_size);
+        if (changed)
+            memcpy((unsigned char *)buffer + done, changed + inside, part);
+    }
+    return 0;
+}
+
+/* What is written as it was is no change: the library writes all maps when one has changed. */
+static int change_block(struct ext_io *io, const unsigned char *bytes, size_t count, uint64_t block, size_t inside,
+                        struct img_error *err) {
+    unsigned char *changed = dirty_find(io->dirty, block);
+    if (!changed) {
+        unsigned char before[65536];
+        int ret = read_device(io, before, io->block_size, block * io->block_size, err);
+        if (ret < 0 || memcmp(before + inside, bytes, count) == 0)
+            return ret;
+        if (!(changed = dirty_add(io->dirty, block)))
+            return fail_no_memory(err);
+        memcpy(changed, before, io->block_size);
+    }
+    memcpy(changed + inside, bytes, count);
+    return 0;
+}
+
+static int change(struct ext_io *io, const unsigned char *bytes, size_t count, uint64_t offset, struct img_error *err) {
+    FOR_BLOCKS(io, count, offset, done, inside, part) {
+        int ret = change_block(io, bytes + done, part, (offset + done) / io->block_size, inside, err);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+int ext_io_write(struct ext_io *io, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    int ret = device_write(io->device, buffer, count, offset, err);
+    ext_io_forget(io, offset, count);
+    return ret;
+}
+
 /* ---- what the library calls ---- */
+
+/* Where its blocks are; a negative count is one of bytes. */
+static bool range_of(io_channel channel, unsigned long long block, int count, size_t *bytes, uint64_t *offset) {
+    *bytes = count < 0 ? -(size_t)(ssize_t)count : (size_t)count * (size_t)channel->block_size;
+    return !__builtin_mul_overflow((uint64_t)block, (uint64_t)channel->block_size, offset);
+}
 
 static errcode_t open_channel(const char *name, int flags, io_channel *channel) {
     struct ext_io *io = (struct ext_io *)(uintptr_t)strtoull(name, NULL, 16);
@@ -113,9 +190,9 @@ static errcode_t set_block_size(io_channel channel, int block_size) {
 
 static errcode_t read_blocks(io_channel channel, unsigned long long block, int count, void *buffer) {
     struct ext_io *io = channel->private_data;
-    /* A negative count is one of bytes. */
-    uint64_t bytes = count < 0 ? -(uint64_t)(int64_t)count : (uint64_t)count * (uint64_t)channel->block_size, offset;
-    if (__builtin_mul_overflow((uint64_t)block, (uint64_t)channel->block_size, &offset))
+    uint64_t offset;
+    size_t bytes;
+    if (!range_of(channel, block, count, &bytes, &offset))
         return EXT2_ET_BAD_BLOCK_NUM;
     return ext_io_read(io, buffer, bytes, offset, &io->error) < 0 ? EXT2_ET_SHORT_READ : 0;
 }
@@ -125,8 +202,14 @@ static errcode_t read_blocks_32(io_channel channel, unsigned long block, int cou
 }
 
 static errcode_t write_blocks(io_channel channel, unsigned long long block, int count, const void *buffer) {
-    (void)channel, (void)block, (void)count, (void)buffer;
-    return EXT2_ET_RO_FILSYS;
+    struct ext_io *io = channel->private_data;
+    uint64_t offset;
+    size_t bytes;
+    if (!io->dirty)
+        return EXT2_ET_RO_FILSYS;
+    if (!range_of(channel, block, count, &bytes, &offset))
+        return EXT2_ET_BAD_BLOCK_NUM;
+    return change(io, buffer, bytes, offset, &io->error) < 0 ? EXT2_ET_SHORT_WRITE : 0;
 }
 
 static errcode_t write_blocks_32(io_channel channel, unsigned long block, int count, const void *buffer) {
@@ -177,9 +260,11 @@ const char *ext_io_name(const struct ext_io *io) {
 }
 
 int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const char *what) {
-    if (code == EXT2_ET_SHORT_READ && io->error.code < 0)
+    if ((code == EXT2_ET_SHORT_READ || code == EXT2_ET_SHORT_WRITE) && io->error.code < 0)
         return fail(err, io->error.code, "%s: %s", what, io->error.text);
     if (code == ENOMEM || code == EXT2_ET_NO_MEMORY)
         return fail_no_memory(err);
+    if (code == EXT2_ET_BLOCK_ALLOC_FAIL || code == EXT2_ET_INODE_ALLOC_FAIL)
+        return fail(err, -ENOSPC, "No space left on the guest's filesystem");
     return fail(err, -EUCLEAN, "%s: %s", what, error_message(code));
 }

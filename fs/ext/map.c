@@ -18,12 +18,11 @@
 
 #include <ext2fs/ext3_extents.h>
 
-#include "ext.h"
+#include "changes.h"
 
 #define DEPTH_MAX 5    /* levels of blocks below an inode's root of extents */
 #define LOOK_MAX 1024  /* blocks of the tree that one look reads; there is more than one run in most */
 #define EMPTY_MAX 1024 /* blocks of numbers without one, in one look */
-#define END (1ull << 62)
 
 struct walk {
     struct ext *ext;
@@ -217,12 +216,22 @@ static int walk_blocks(struct walk *walk) {
 
 /* ---- the window ---- */
 
+static int walk_remap(struct walk *walk, const struct remap *remap) {
+    int ret = 0;
+    for (size_t i = 0; i < remap->count && ret == 0; i++)
+        ret = add_run(walk, remap->runs[i].logical, remap->runs[i].physical, remap->runs[i].length);
+    return ret;
+}
+
 static int look(struct ext *ext, struct node *node, uint64_t block, struct img_error *err) {
     struct walk walk = {.ext = ext, .node = node, .from = block, .err = err};
     node->map.count = 0;
     node->map.from = block;
-    node->map.to = END;
-    int ret = node_has(node, EXT4_EXTENTS_FL) ? walk_root(&walk) : walk_blocks(&walk);
+    node->map.to = MAP_END;
+    const struct remap *remap = remap_of(ext, node->ino);
+    int ret = remap                             ? walk_remap(&walk, remap)
+              : node_has(node, EXT4_EXTENTS_FL) ? walk_root(&walk)
+                                                : walk_blocks(&walk);
     if (ret < 0)
         node->map.to = node->map.from;
     return ret < 0 ? ret : 0;

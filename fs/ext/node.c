@@ -121,9 +121,17 @@ void node_put(struct ext *ext, struct node *node) {
         free_node(node);
 }
 
-void ext_nodes_free(struct ext *ext) {
+void node_forget(struct ext *ext, uint64_t ino) {
     for (unsigned i = 0; i < NODES; i++)
+        if (ext->nodes[i] && ext->nodes[i]->ino == ino && ext->nodes[i]->users == 0)
+            ext->nodes[i]->ino = 0;
+}
+
+void node_free_all(struct ext *ext) {
+    for (unsigned i = 0; i < NODES; i++) {
         free_node(ext->nodes[i]);
+        ext->nodes[i] = NULL;
+    }
 }
 
 /* ---- stat ---- */

@@ -36,6 +36,7 @@ struct sector_cipher {
     enum ivgen ivgen;
     EVP_CIPHER *cipher, *essiv;
     size_t iv_bytes, essiv_block;
+    size_t sector_bytes;
     size_t key_bytes;
     uint8_t *key, *essiv_key; /* secure; essiv_key: DIGEST_MAX bytes */
     pthread_mutex_t lock;
@@ -213,6 +214,7 @@ int cipher_new(const struct cipher_spec *spec, const uint8_t *key, size_t key_by
     if (c == NULL)
         return img_fail(err, -ENOMEM, "no memory for a cipher");
     pthread_mutex_init(&c->lock, NULL);
+    c->sector_bytes = CRYPTO_SECTOR;
     c->key_bytes = key_bytes;
     c->key = secure_alloc(key_bytes + DIGEST_MAX);
     int r = c->key != NULL ? 0 : img_fail(err, -ENOMEM, "no memory for a key");
@@ -226,6 +228,10 @@ int cipher_new(const struct cipher_spec *spec, const uint8_t *key, size_t key_by
     else
         cipher_free(c);
     return r;
+}
+
+void cipher_set_sector(struct sector_cipher *c, unsigned bytes) {
+    c->sector_bytes = bytes;
 }
 
 void cipher_free(struct sector_cipher *c) {
@@ -253,10 +259,10 @@ static bool make_iv(const struct sector_cipher *c, struct keyed *k, uint64_t sec
 
 static bool go_through(struct sector_cipher *c, struct keyed *k, uint64_t sector, uint8_t *buffer, size_t count) {
     /* all at once where no sector has a start of its own */
-    size_t piece = c->iv_bytes > 0 ? CRYPTO_SECTOR : count < 1u << 30 ? count : 1u << 30;
+    size_t piece = c->iv_bytes > 0 ? c->sector_bytes : count < 1u << 30 ? count : 1u << 30;
     uint8_t iv[IV_MAX];
     int n;
-    for (size_t at = 0; at < count; at += piece, sector++) {
+    for (size_t at = 0; at < count; at += piece, sector += piece / CRYPTO_SECTOR) {
         size_t bytes = count - at < piece ? count - at : piece;
         if (c->iv_bytes > 0 &&
             !(make_iv(c, k, sector, iv) && EVP_CipherInit_ex2(k->data, NULL, NULL, iv, -1, NULL) == 1))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* cipher.h - sectors of 512 bytes through a block cipher, each with an initial vector made of its number.
+/* cipher.h - sectors of 512 bytes (or more) through a block cipher, each with an initial vector made of its number.
  *
  * One sector_cipher serves any number of threads: it keeps contexts in which the key's schedule is ready, and who
  * comes takes one for the whole of a request, so a sector costs an initial vector and no set-up.
@@ -39,6 +39,9 @@ struct sector_cipher;
 int cipher_new(const struct cipher_spec *spec, const uint8_t *key, size_t key_bytes, struct sector_cipher **out,
                struct img_error *err);
 void cipher_free(struct sector_cipher *c);
+/* Larger sectors, a power of two up to 4096 bytes; before the first use. Their numbers still count 512 bytes, as in
+ * dm-crypt: that of a sector is the number of its first 512. */
+void cipher_set_sector(struct sector_cipher *c, unsigned bytes);
 
 /* Whole sectors in place, of which the first has the number `sector`. 0, or -errno (-EIO, -ENOMEM). */
 int cipher_encrypt(struct sector_cipher *c, uint64_t sector, uint8_t *buffer, size_t count);

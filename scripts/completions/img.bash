@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='amend bench bitmap cat check commit compare convert create dd help info io ls map measure rebase resize snapshot'
+_img_commands='amend bench bitmap cat check commit compare convert create dd df filesystems help info inspect io ls map measure rebase resize snapshot'
 _img_keys='--object --key --key-file'
 _img_names="$_img_keys --image-opts"
 # Those of all commands that look inside a disk.
@@ -21,6 +21,12 @@ _img_options() {
             --format --output "$_img_names" --help
         ;;
     cat) echo "$_img_guest" --mount ;;
+    df) echo "$_img_guest" --output --human-readable --inodes --csv ;;
+    filesystems)
+        echo "$_img_guest" --output --filesystems --extra --partitions --block-devices --lvs --vgs --pvs --all --long --uuid \
+            --human-readable --csv --no-title
+        ;;
+    inspect) echo "$_img_guest" --output --no-applications --no-icon --xpath ;;
     ls)
         echo "$_img_guest" --mount --output --long --recursive --human-readable --csv --checksum --uids --times --time-t \
             --time-relative --time-days --extra-stats
@@ -91,7 +97,7 @@ _img_values() {
     *:--blocksize) echo 512 4096 ;;
     *:--sandbox) echo on off ;;
     ls:--checksum) echo crc md5 sha1 sha224 sha256 sha384 sha512 ;;
-    *:--key | *:--mount) echo ;;
+    *:--key | *:--mount | inspect:--xpath) echo ;;
     commit:-r | convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     snapshot:-[acd] | snapshot:--apply | snapshot:--create | snapshot:--delete) echo ;;
     *) return 1 ;;
@@ -146,6 +152,6 @@ _img() {
 
 # shellcheck disable=SC2046,SC2086  # one word for each command
 complete -o bashdefault -o default -F _img img $(printf 'img-%s ' $_img_commands)
-complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
-complete -o bashdefault -o default -F _img img img-amend img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
+complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-df img-filesystems img-inspect img-rebase \
+complete -o bashdefault -o default -F _img img img-amend img-bench img-check img-commit img-compare img-convert img-create img-dd img-df img-filesystems img-inspect img-rebase \
     img-info img-io img-map img-measure img-snapshot

@@ -2,9 +2,11 @@
 /* fsdump.c - everything that fs/ sees in one filesystem, a line for each file: what tests/guest/tree.py prints of a
  * kernel mount, so that the two can be compared.
  *
- *   fsdump [-o OFFSET] [-l LENGTH] [-b SECTOR] [-f FORMAT] [-n] DISK
+ *   fsdump [-o OFFSET] [-l LENGTH] [-b SECTOR] [-f FORMAT] [-n] [-s|-p] DISK
  *
- * -o, -l: the bytes of the disk in which the filesystem lies; -n: no contents are read.
+ * -o, -l: the bytes of the disk in which the filesystem lies; -n: no contents are read; -s: only what
+ * `stat -f -c '%S %b %f %a %c %d'` prints of a mount, and a line with the type, replayed or not, the warning; -p: a
+ * line each for type, label and UUID, and the space: bytes in all, free, for users, inodes in all, free.
  *
  * A line: PATH MODE NLINK UID GID SIZE MTIME RDEV [SHA256] [-> TARGET] [NAME=HEX ...], with bytes of names that are not
  * letters, digits or one of ._/- as \xNN. Each directory's names are sorted by their bytes.
@@ -181,16 +183,41 @@ static void walk(struct fs *fs, uint64_t ino, const char *path, unsigned depth) 
     free(names.list);
 }
 
+static void print_space(struct fs *fs) {
+    struct img_error err = {0};
+    struct fs_space space;
+    if (fs->ops->space(fs, &space, &err) < 0)
+        stop("space", &err);
+    printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", space.block_size, space.blocks,
+           space.blocks_free, space.blocks_available, space.inodes, space.inodes_free);
+    printf("%s%s: %s\n", fs->type, fs->replayed ? ", replayed" : "", fs->warning ? fs->warning : "no warning");
+}
+
+static void print_volume(struct fs *fs) {
+    struct probe probe;
+    struct fs_space space;
+    struct img_error err = {0};
+    fs_probe(fs->device, &probe);
+    printf("%s\n%s\n%s\n", probe.type, probe.label, probe.uuid);
+    if (fs->ops->space(fs, &space, &err) < 0)
+        stop("space", &err);
+    printf("bytes %" PRIu64 " %" PRIu64 " %" PRIu64 "\ninodes %" PRIu64 " %" PRIu64 "\n",
+           space.blocks * space.block_size, space.blocks_free * space.block_size,
+           space.blocks_available * space.block_size, space.inodes, space.inodes_free);
+}
+
 int main(int argc, char **argv) {
+    bool volume = false;
     struct img_open_options options = {0};
     struct img_error err = {0};
     uint64_t offset = 0, length = 0;
     unsigned sector = 512;
+    bool space = false;
     struct img *image;
     struct device *disk, *device;
     struct fs *fs;
     int opt;
-    while ((opt = getopt(argc, argv, "o:l:b:f:n")) != -1) {
+    while ((opt = getopt(argc, argv, "o:l:b:f:nsp")) != -1) {
         if (opt == 'o')
             offset = strtoull(optarg, NULL, 0);
         else if (opt == 'l')
@@ -201,16 +228,26 @@ int main(int argc, char **argv) {
             options.format = optarg;
         else if (opt == 'n')
             contents = false;
+        else if (opt == 's')
+            space = true;
+        else if (opt == 'p')
+            volume = true;
         else
             return EXIT_FAILURE;
     }
     if (optind != argc - 1)
         return EXIT_FAILURE;
-    if (img_open(argv[optind], &options, &image, &err) < 0 || device_of_image(image, sector, false, &disk, &err) < 0 ||
+    if (img_open(argv[optind], &options, &image, &err) < 0 ||
+        device_of_image(image, sector, DISK_READ, &disk, &err) < 0 ||
         device_of_range(disk, offset, length ? length : disk->size - offset, &device, &err) < 0 ||
         fs_open(device, NULL, &fs, &err) < 0)
         stop(argv[optind], &err);
-    walk(fs, fs->root, "/", 0);
+    if (space)
+        print_space(fs);
+    else if (volume)
+        print_volume(fs);
+    else
+        walk(fs, fs->root, "/", 0);
     fs_close(fs);
     device_close(device);
     device_close(disk);

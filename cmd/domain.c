@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* domain.c - see domain.h. A description is this host's configuration, not a guest's words, but it is read with
+ * entities and the network switched off all the same. Disks that are no local file or block device are left out, with a
+ * word. */
+#include "domain.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <libxml/parser.h>
+#include <libxml/xpath.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+#define FOLDER "/etc/libvirt/qemu"
+
+static char *text_of(xmlNode *node, const char *attribute) {
+    xmlChar *value = node ? xmlGetProp(node, BAD_CAST attribute) : NULL;
+    char *text = value ? text_copy((const char *)value) : NULL;
+    xmlFree(value);
+    return text;
+}
+
+static xmlNode *child(xmlNode *node, const char *name) {
+    for (node = node->children; node; node = node->next)
+        if (node->type == XML_ELEMENT_NODE && strcmp((const char *)node->name, name) == 0)
+            return node;
+    return NULL;
+}
+
+/* The options keep the strings until the end. */
+static bool add_disk(struct guest_options *options, xmlNode *disk) {
+    char *device = text_of(disk, "device"), *format = text_of(child(disk, "driver"), "type");
+    xmlNode *source = child(disk, "source");
+    char *path = text_of(source, "file");
+    if (!path)
+        path = text_of(source, "dev");
+    bool is_disk = !device || strcmp(device, "disk") == 0;
+    free(device);
+    if (!is_disk)
+        return true;
+    if (!path) {
+        report("A disk of the domain is no local file or device, and is left out");
+        return true;
+    }
+    if (options->ndisks == MAX_DISKS) {
+        report("More than %d disks", MAX_DISKS);
+        return false;
+    }
+    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = 512};
+    return true;
+}
+
+static bool add_disks(struct guest_options *options, xmlDoc *description, const char *name) {
+    xmlXPathContext *context = xmlXPathNewContext(description);
+    xmlXPathObject *disks = context ? xmlXPathEvalExpression(BAD_CAST "/domain/devices/disk", context) : NULL;
+    int count = disks && disks->nodesetval ? disks->nodesetval->nodeNr : 0;
+    bool good = true;
+    for (int i = 0; i < count && good; i++)
+        good = add_disk(options, disks->nodesetval->nodeTab[i]);
+    if (good && options->ndisks == 0) {
+        report("The domain %s has no disks", name);
+        good = false;
+    }
+    xmlXPathFreeObject(disks);
+    xmlXPathFreeContext(context);
+    return good;
+}
+
+static void say_nothing(void *context, const char *format, ...) {
+    (void)context, (void)format;
+}
+
+bool domain_add_disks(struct guest_options *options, const char *name) {
+    char *path = strchr(name, '/') ? text_copy(name) : text_format("%s/%s.xml", FOLDER, name);
+    xmlSetGenericErrorFunc(NULL, say_nothing);
+    xmlDoc *description = xmlReadFile(path, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    bool good = description != NULL;
+    if (good)
+        good = add_disks(options, description, name);
+    else
+        report("The domain '%s' is not known: %s cannot be read as a description", name, path);
+    xmlFreeDoc(description);
+    free(path);
+    return good;
+}
+
+static int is_description(const struct dirent *entry) {
+    size_t length = strlen(entry->d_name);
+    return length > 4 && strcmp(entry->d_name + length - 4, ".xml") == 0;
+}
+
+bool domain_each(bool (*call)(void *opaque, const char *name), void *opaque) {
+    struct dirent **entries;
+    int count = scandir(FOLDER, &entries, is_description, alphasort);
+    bool good = true;
+    for (int i = 0; i < count; i++) {
+        entries[i]->d_name[strlen(entries[i]->d_name) - 4] = '\0';
+        good = good && call(opaque, entries[i]->d_name);
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+    return good;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* names.c - names in directories, changed: files made, linked, renamed, taken away (write.h). */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "write.h"
+
+#define LINKS_MAX 65000
+
+/* ---- directories ---- */
+
+static int type_in_directory(uint32_t mode) {
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        return EXT2_FT_REG_FILE;
+    case S_IFDIR:
+        return EXT2_FT_DIR;
+    case S_IFCHR:
+        return EXT2_FT_CHRDEV;
+    case S_IFBLK:
+        return EXT2_FT_BLKDEV;
+    case S_IFIFO:
+        return EXT2_FT_FIFO;
+    case S_IFSOCK:
+        return EXT2_FT_SOCK;
+    case S_IFLNK:
+        return EXT2_FT_SYMLINK;
+    default:
+        return EXT2_FT_UNKNOWN;
+    }
+}
+
+/* May names be changed in there? The kernel would see encrypted and folded names differently than we write them. */
+static int check_directory(struct ext *ext, uint64_t dir, struct img_error *err) {
+    struct node *node;
+    int ret = node_get(ext, dir, &node, err);
+    if (ret < 0)
+        return ret;
+    if (!S_ISDIR(node->inode->i_mode))
+        ret = fail(err, -ENOTDIR, "Inode %" PRIu64 " is not a directory", dir);
+    else if (node_has(node, EXT4_ENCRYPT_FL | EXT4_CASEFOLD_FL))
+        ret = fail(err, -EROFS, "The directory's names are encrypted or folded, and are not changed here");
+    else if (node_has(node, EXT2_IMMUTABLE_FL | EXT2_APPEND_FL))
+        ret = fail(err, -EPERM, "The directory is immutable");
+    node_put(ext, node);
+    return ret;
+}
+
+/* The directory's own times, now that its entries have changed; `links`: by how many directories more or less. */
+static int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_error *err) {
+    struct ext2_inode_large *inode;
+    struct fs_time now = time_now();
+    int ret = inode_read(ext, dir, &inode, err);
+    if (ret < 0)
+        return ret;
+    /* More than 65000 are written as 1: they are not counted any longer. */
+    if (inode->i_links_count != 1)
+        inode->i_links_count = (uint16_t)(inode->i_links_count + links > LINKS_MAX ? 1 : inode->i_links_count + links);
+    inode_set_times(ext, inode, NULL, &now, &now);
+    ret = inode_write(ext, dir, inode, err);
+    free(inode);
+    return ret;
+}
+
+static int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, uint32_t mode,
+                     struct img_error *err) {
+    errcode_t code = ext2fs_link(ext->lib, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
+    if (code == EXT2_ET_DIR_NO_SPACE) {
+        code = ext2fs_expand_dir(ext->lib, (ext2_ino_t)dir);
+        if (!code)
+            code = ext2fs_link(ext->lib, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
+    }
+    forget_nodes(ext);
+    return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
+}
+
+static int take_entry(struct ext *ext, uint64_t dir, const char *name, struct img_error *err) {
+    errcode_t code = ext2fs_unlink(ext->lib, (ext2_ino_t)dir, name, 0, 0);
+    forget_nodes(ext);
+    return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
+}
+
+static int any_entry(void *opaque, const struct fs_entry *entry) {
+    (void)opaque, (void)entry;
+    return 1;
+}
+
+/* ---- inodes that go ---- */
+
+static int free_block(ext2_filsys lib, blk64_t *block, e2_blkcnt_t number, blk64_t reference, int offset,
+                      void *opaque) {
+    (void)number, (void)reference, (void)offset, (void)opaque;
+    ext2fs_block_alloc_stats2(lib, *block, -1);
+    return 0;
+}
+
+static int free_attributes(struct ext *ext, uint64_t ino, struct img_error *err) {
+    struct ext2_xattr_handle *handle;
+    errcode_t code = ext2fs_xattrs_open(ext->lib, (ext2_ino_t)ino, &handle);
+    if (!code) {
+        code = ext2fs_free_ext_attr(ext->lib, (ext2_ino_t)ino, NULL);
+        ext2fs_xattrs_close(&handle);
+    }
+    return code ? change_failed(ext, code, "Attributes cannot be given up", err) : 0;
+}
+
+/* The last name of an inode is gone. */
+static int free_inode(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
+    errcode_t code = 0;
+    bool directory = S_ISDIR(inode->i_mode);
+    int ret = 0;
+    if (ext2fs_file_acl_block(ext->lib, (struct ext2_inode *)inode) || ext2fs_has_feature_ea_inode(super_of(ext)))
+        ret = free_attributes(ext, ino, err);
+    if (ret == 0 && ext2fs_inode_has_valid_blocks2(ext->lib, (struct ext2_inode *)inode))
+        code = ext2fs_block_iterate3(ext->lib, (ext2_ino_t)ino, BLOCK_FLAG_READ_ONLY, NULL, free_block, NULL);
+    if (ret == 0 && code)
+        ret = change_failed(ext, code, "A file's blocks cannot be given up", err);
+    if (ret < 0)
+        return ret;
+    size_t size = ext->inode_size;
+    memset(inode, 0, size);
+    inode->i_dtime = (uint32_t)time_now().seconds;
+    ext2fs_inode_alloc_stats2(ext->lib, (ext2_ino_t)ino, -1, directory);
+    return inode_write(ext, ino, inode, err);
+}
+
+/* One name less, of a file or an empty directory. */
+static int drop_link(struct ext *ext, uint64_t ino, struct img_error *err) {
+    struct ext2_inode_large *inode;
+    struct fs_time now = time_now();
+    int ret = inode_read(ext, ino, &inode, err);
+    if (ret < 0)
+        return ret;
+    if (S_ISDIR(inode->i_mode) || inode->i_links_count <= 1)
+        ret = free_inode(ext, ino, inode, err);
+    else {
+        inode->i_links_count--;
+        inode_set_times(ext, inode, NULL, NULL, &now);
+        ret = inode_write(ext, ino, inode, err);
+    }
+    free(inode);
+    return ret;
+}
+
+/* ---- taking names away ---- */
+
+struct victim {
+    uint64_t ino;
+    bool directory;
+};
+
+/* What has this name, and may it go? -ENOENT: nothing has. */
+static int find_victim(struct ext *ext, uint64_t dir, const char *name, size_t length, struct victim *victim,
+                       struct img_error *err) {
+    struct node *node;
+    int ret = ext_lookup(&ext->fs, dir, name, length, &victim->ino, err);
+    if (ret == 0)
+        ret = node_get(ext, victim->ino, &node, err);
+    if (ret < 0)
+        return ret;
+    victim->directory = S_ISDIR(node->inode->i_mode);
+    if (victim->ino < EXT2_FIRST_INO(super_of(ext)) || node_has(node, EXT2_IMMUTABLE_FL | EXT2_APPEND_FL))
+        ret = fail(err, -EPERM, "Inode %" PRIu64 " may not be removed", victim->ino);
+    node_put(ext, node);
+    if (ret < 0 || !victim->directory)
+        return ret;
+    ret = ext_list(&ext->fs, victim->ino, any_entry, NULL, err);
+    return ret == 1 ? fail(err, -ENOTEMPTY, "Directory not empty") : ret;
+}
+
+static int remove_victim(struct ext *ext, uint64_t dir, const char *name, const struct victim *victim,
+                         struct img_error *err) {
+    int ret = take_entry(ext, dir, name, err);
+    if (ret == 0)
+        ret = drop_link(ext, victim->ino, err);
+    return ret < 0 ? ret : touch_directory(ext, dir, victim->directory ? -1 : 0, err);
+}
+
+int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, struct img_error *err) {
+    struct ext *ext = ext_of(fs);
+    struct victim victim;
+    int ret = change_begin(ext, err);
+    if (ret == 0)
+        ret = check_directory(ext, dir, err);
+    if (ret == 0)
+        ret = find_victim(ext, dir, name, length, &victim, err);
+    return ret < 0 ? ret : remove_victim(ext, dir, name, &victim, err);
+}
+
+/* Room for a new entry of that name: what has it already goes, if that is wanted. */
+static int make_place(struct ext *ext, uint64_t dir, const char *name, size_t length, bool replace, bool by_directory,
+                      struct img_error *err) {
+    struct victim victim;
+    if (length == 0 || length > EXT2_NAME_LEN || memchr(name, '/', length))
+        return fail(err, length > EXT2_NAME_LEN ? -ENAMETOOLONG : -EINVAL, "File name too long, or none");
+    int ret = find_victim(ext, dir, name, length, &victim, err);
+    if (ret == -ENOENT)
+        return 0;
+    if (ret == 0 && (!replace || victim.directory != by_directory))
+        ret = fail(err, -EEXIST, "File exists");
+    return ret < 0 ? ret : remove_victim(ext, dir, name, &victim, err);
+}
+
+/* ---- new names ---- */
+
+static void fill_inode(const struct ext *ext, struct ext2_inode_large *inode, const struct fs_new *file) {
+    struct fs_time now = time_now();
+    inode->i_mode = (uint16_t)file->mode;
+    inode->i_uid = (uint16_t)file->uid;
+    inode->i_uid_high = (uint16_t)(file->uid >> 16);
+    inode->i_gid = (uint16_t)file->gid;
+    inode->i_gid_high = (uint16_t)(file->gid >> 16);
+    if (ext->inode_size > EXT2_GOOD_OLD_INODE_SIZE) {
+        size_t room = ext->inode_size - EXT2_GOOD_OLD_INODE_SIZE;
+        size_t extra = sizeof(struct ext2_inode_large) - EXT2_GOOD_OLD_INODE_SIZE;
+        inode->i_extra_isize = (uint16_t)(extra < room ? extra : room);
+        inode->i_crtime = (uint32_t)now.seconds;
+        inode->i_crtime_extra = now.nanoseconds << 2;
+    }
+    inode_set_times(ext, inode, &file->atime, &file->mtime, &now);
+}
+
+static void fill_device(struct ext2_inode_large *inode, const struct fs_new *file) {
+    uint32_t major = file->rdev_major, minor = file->rdev_minor;
+    if (major < 256 && minor < 256)
+        inode->i_block[0] = major << 8 | minor;
+    else
+        inode->i_block[1] = (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12;
+}
+
+/* An inode of its own, of a file that has no blocks yet. */
+static int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, struct img_error *err) {
+    size_t size = ext->inode_size > sizeof(struct ext2_inode_large) ? ext->inode_size : sizeof(struct ext2_inode_large);
+    struct ext2_inode_large *inode = calloc(1, size);
+    if (!inode)
+        return fail_no_memory(err);
+    fill_inode(ext, inode, file);
+    inode->i_links_count = 1;
+    /* Part of the checksums of all that the inode will have, so it comes first. */
+    if (getrandom(&inode->i_generation, sizeof(inode->i_generation), GRND_NONBLOCK) < 0)
+        inode->i_generation = time_now().nanoseconds;
+    if (S_ISCHR(file->mode) || S_ISBLK(file->mode))
+        fill_device(inode, file);
+    else if (S_ISREG(file->mode) && ext2fs_has_feature_extents(super_of(ext))) {
+        struct ext3_extent_header header = {
+            .eh_magic = htole16(EXT3_EXT_MAGIC),
+            .eh_max = htole16((sizeof(inode->i_block) - sizeof(header)) / sizeof(struct ext3_extent))};
+        memcpy(inode->i_block, &header, sizeof(header));
+        inode->i_flags |= EXT4_EXTENTS_FL;
+    }
+    ext2fs_inode_alloc_stats2(ext->lib, (ext2_ino_t)ino, +1, 0);
+    int ret = inode_write(ext, ino, inode, err);
+    free(inode);
+    return ret;
+}
+
+/* The library makes the inode, its blocks and the entry; owners and the rest come after it. */
+static int make_by_library(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, const struct fs_new *file,
+                           struct img_error *err) {
+    bool directory = S_ISDIR(file->mode);
+    errcode_t code = EXT2_ET_DIR_NO_SPACE;
+    for (int tries = 0; tries < 2 && code == EXT2_ET_DIR_NO_SPACE; tries++) {
+        if (tries > 0 && (code = ext2fs_expand_dir(ext->lib, (ext2_ino_t)dir)) != 0)
+            break;
+        code = directory ? ext2fs_mkdir(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, name)
+                         : ext2fs_symlink(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, name, file->target);
+    }
+    forget_nodes(ext);
+    if (code)
+        return change_failed(ext, code, directory ? "A directory cannot be made" : "A link cannot be made", err);
+    struct ext2_inode_large *inode;
+    int ret = inode_read(ext, ino, &inode, err);
+    if (ret < 0)
+        return ret;
+    fill_inode(ext, inode, file);
+    ret = inode_write(ext, ino, inode, err);
+    free(inode);
+    return ret;
+}
+
+int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, const struct fs_new *file, uint64_t *ino,
+               struct img_error *err) {
+    struct ext *ext = ext_of(fs);
+    ext2_ino_t new;
+    int ret = change_begin(ext, err);
+    if (ret == 0)
+        ret = check_directory(ext, dir, err);
+    if (ret == 0 && S_ISLNK(file->mode) && (!file->target || !*file->target || strlen(file->target) >= ext->block_size))
+        ret = fail(err, -ENAMETOOLONG, "A symbolic link's target is empty or too long");
+    if (ret == 0)
+        ret = make_place(ext, dir, name, length, file->replace, S_ISDIR(file->mode), err);
+    if (ret < 0)
+        return ret;
+    errcode_t code = ext2fs_new_inode(ext->lib, (ext2_ino_t)dir, (int)file->mode, NULL, &new);
+    if (code)
+        return change_failed(ext, code, "No inode can be had", err);
+    *ino = new;
+    if (S_ISDIR(file->mode) || S_ISLNK(file->mode))
+        ret = make_by_library(ext, dir, name, new, file, err);
+    else {
+        ret = make_plain(ext, new, file, err);
+        if (ret == 0)
+            ret = put_entry(ext, dir, name, new, file->mode, err);
+    }
+    /* ext2fs_mkdir has counted the new directory's ".." */
+    return ret < 0 ? ret : touch_directory(ext, dir, 0, err);
+}
+
+/* One name more; counted before it is there. */
+static int add_link(struct ext *ext, uint64_t ino, uint32_t *mode, struct img_error *err) {
+    struct ext2_inode_large *inode;
+    struct fs_time now = time_now();
+    int ret = inode_read(ext, ino, &inode, err);
+    if (ret < 0)
+        return ret;
+    *mode = inode->i_mode;
+    if (S_ISDIR(inode->i_mode))
+        ret = fail(err, -EPERM, "A directory has one name only");
+    else if (inode->i_links_count >= LINKS_MAX)
+        ret = fail(err, -EMLINK, "Too many links");
+    if (ret == 0) {
+        inode->i_links_count++;
+        inode_set_times(ext, inode, NULL, NULL, &now);
+        ret = inode_write(ext, ino, inode, err);
+    }
+    free(inode);
+    return ret;
+}
+
+int ext_link(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t ino, struct img_error *err) {
+    struct ext *ext = ext_of(fs);
+    uint32_t mode;
+    int ret = change_begin(ext, err);
+    if (ret == 0)
+        ret = check_directory(ext, dir, err);
+    if (ret == 0)
+        ret = make_place(ext, dir, name, length, false, false, err);
+    if (ret == 0)
+        ret = add_link(ext, ino, &mode, err);
+    if (ret == 0)
+        ret = put_entry(ext, dir, name, ino, mode, err);
+    return ret < 0 ? ret : touch_directory(ext, dir, 0, err);
+}
+
+/* ---- renaming ---- */
+
+struct parent {
+    ext2_ino_t ino;
+};
+
+static int set_parent(ext2_ino_t dir, int entry, struct ext2_dir_entry *dirent, int offset, int block_size, char *block,
+                      void *opaque) {
+    (void)dir, (void)entry, (void)offset, (void)block_size, (void)block;
+    if (ext2fs_dirent_name_len(dirent) != 2 || memcmp(dirent->name, "..", 2) != 0)
+        return 0;
+    dirent->inode = ((struct parent *)opaque)->ino;
+    return DIRENT_CHANGED | DIRENT_ABORT;
+}
+
+static int move_directory(struct ext *ext, uint64_t ino, uint64_t from, uint64_t to, struct img_error *err) {
+    struct parent parent = {(ext2_ino_t)to};
+    errcode_t code =
+        ext2fs_dir_iterate2(ext->lib, (ext2_ino_t)ino, DIRENT_FLAG_INCLUDE_EMPTY, NULL, set_parent, &parent);
+    if (code)
+        return change_failed(ext, code, "A directory cannot be moved", err);
+    int ret = touch_directory(ext, from, -1, err);
+    return ret < 0 ? ret : touch_directory(ext, to, +1, err);
+}
+
+/* A directory may not come into itself. */
+static int check_no_circle(struct ext *ext, uint64_t ino, uint64_t dir, struct img_error *err) {
+    ext2_ino_t at = (ext2_ino_t)dir;
+    for (unsigned depth = 0; at != EXT2_ROOT_INO && depth < 4096; depth++) {
+        if (at == ino)
+            return fail(err, -EINVAL, "A directory cannot be moved into itself");
+        errcode_t code = ext2fs_lookup(ext->lib, at, "..", 2, NULL, &at);
+        if (code)
+            return ext_io_fail(ext->io, err, code, "A directory has no parent");
+    }
+    return 0;
+}
+
+int ext_rename(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
+               size_t new_length, struct img_error *err) {
+    struct ext *ext = ext_of(fs);
+    uint64_t ino, there;
+    struct fs_stat stat;
+    int ret = change_begin(ext, err);
+    if (ret == 0)
+        ret = check_directory(ext, dir, err);
+    if (ret == 0)
+        ret = check_directory(ext, new_dir, err);
+    if (ret == 0)
+        ret = ext_lookup(fs, dir, name, length, &ino, err);
+    if (ret == 0)
+        ret = ext_stat(fs, ino, &stat, err);
+    if (ret == 0 && S_ISDIR(stat.mode))
+        ret = check_no_circle(ext, ino, new_dir, err);
+    if (ret < 0)
+        return ret;
+    if (ext_lookup(fs, new_dir, new_name, new_length, &there, NULL) == 0 && there == ino)
+        return 0; /* as rename(2) has it for two names of one file */
+    ret = make_place(ext, new_dir, new_name, new_length, true, S_ISDIR(stat.mode), err);
+    if (ret == 0)
+        ret = put_entry(ext, new_dir, new_name, ino, stat.mode, err);
+    if (ret == 0)
+        ret = take_entry(ext, dir, name, err);
+    if (ret == 0 && S_ISDIR(stat.mode) && dir != new_dir)
+        ret = move_directory(ext, ino, dir, new_dir, err);
+    if (ret == 0)
+        ret = touch_directory(ext, dir, 0, err);
+    return ret < 0 || dir == new_dir ? ret : touch_directory(ext, new_dir, 0, err);
+}

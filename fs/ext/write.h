@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* write.h - changes of an ext filesystem as transactions (vfs_write.h): what the files that make them share.
+ *
+ * libext2fs changes metadata, and every block that it writes stays in memory (dirty.c). File data goes at once to
+ * blocks that were free when the transaction began and are still (alloc.c). A commit (commit.c) makes the data durable,
+ * writes the changed blocks into the filesystem's own journal with a commit block, makes that durable, and only then
+ * lets the journal's superblock name it: from there on whoever mounts the filesystem replays it. After that the blocks
+ * go to their places, and the journal is empty again.
+ *
+ * Since each transaction ends with an empty journal, no block of an older one can be replayed over newer data, and
+ * there are no revoke records.
+ */
+#ifndef FS_EXT_WRITE_H
+#define FS_EXT_WRITE_H
+
+#include "../vfs_write.h"
+#include "ext.h"
+
+/* ---- dirty.c: blocks of metadata that are changed and not on the disk ---- */
+
+struct dirty_block {
+    uint64_t block;
+    unsigned char *bytes; /* a whole block */
+};
+
+struct dirty;
+
+int dirty_new(unsigned block_size, struct dirty **dirty, struct img_error *err);
+void dirty_free(struct dirty *dirty);
+size_t dirty_count(const struct dirty *dirty);
+/* NULL: the block is not changed. */
+unsigned char *dirty_find(const struct dirty *dirty, uint64_t block);
+/* Makes room for a block; its bytes are the caller's to fill. NULL: no memory. */
+unsigned char *dirty_add(struct dirty *dirty, uint64_t block);
+/* All of them in the order of the disk. The array is the caller's to free, the bytes are not. */
+int dirty_list(const struct dirty *dirty, struct dirty_block **list, struct img_error *err);
+void dirty_forget(struct dirty *dirty);
+
+/* ---- the writer ---- */
+
+struct log_area {
+    bool present;
+    uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
+    uint32_t first, sequence;  /* the first block of the log; the next transaction's number */
+    bool wide, tags3, checked; /* 64-bit numbers; tags of version 3; checksums of version 2 or 3 */
+    uint32_t seed;             /* of these */
+    unsigned char *super;      /* the journal's first block */
+};
+
+struct writer {
+    struct dirty *dirty;
+    ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
+    struct log_area journal;
+    bool broken; /* a change ended in the middle: nothing more may be committed */
+};
+
+static inline struct writer *writer_of(struct ext *ext) {
+    return ext->writer;
+}
+
+/* Prepares a filesystem that was just opened for changes. -EROFS with the reason: it cannot be changed here. */
+int writer_open(struct ext *ext, struct img_error *err);
+void writer_close(struct ext *ext);
+extern const struct fs_write_ops ext_write_ops;
+
+/* The first thing of each change: commits what there is when there would be no room for more. -EIO: broken. */
+int change_begin(struct ext *ext, struct img_error *err);
+/* An error in the middle of a change: what was done of it must never be committed. */
+int change_failed(struct ext *ext, errcode_t code, const char *what, struct img_error *err);
+/* Inodes in memory may be old now. */
+void forget_nodes(struct ext *ext);
+
+/* ---- alloc.c ---- */
+
+int alloc_open(struct ext *ext, struct img_error *err);
+void alloc_close(struct ext *ext);
+/* What was freed may be used again. */
+int alloc_committed(struct ext *ext, struct img_error *err);
+/* Up to `want` free blocks one after another, the nearest behind `goal`, which are then in use. -ENOSPC. */
+int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, uint64_t *got, struct img_error *err);
+
+/* ---- commit.c ---- */
+
+int log_open(struct ext *ext, struct img_error *err);
+void log_close(struct ext *ext);
+int ext_commit(struct fs *fs, struct img_error *err);
+
+/* ---- inodes: put.c ---- */
+
+/* Reads all of an inode into a buffer of ext->inode_size bytes at least, which the caller frees. */
+int inode_read(struct ext *ext, uint64_t ino, struct ext2_inode_large **inode, struct img_error *err);
+int inode_write(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err);
+void inode_set_times(const struct ext *ext, struct ext2_inode_large *inode, const struct fs_time *atime,
+                     const struct fs_time *mtime, const struct fs_time *ctime);
+struct fs_time time_now(void);
+int ext_append(struct fs *fs, uint64_t ino, const void *buffer, size_t count, uint64_t offset, struct img_error *err);
+int ext_set_size(struct fs *fs, uint64_t ino, uint64_t size, struct img_error *err);
+int ext_set_attributes(struct fs *fs, uint64_t ino, const struct fs_attributes *attributes, struct img_error *err);
+int ext_set_xattr(struct fs *fs, uint64_t ino, const char *name, const void *value, size_t length,
+                  struct img_error *err);
+
+/* ---- names.c ---- */
+
+int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, const struct fs_new *file, uint64_t *ino,
+               struct img_error *err);
+int ext_link(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t ino, struct img_error *err);
+int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, struct img_error *err);
+int ext_rename(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
+               size_t new_length, struct img_error *err);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* writer.c - whether a filesystem can be changed, and the frame of a change (write.h). */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "write.h"
+
+/* Memory for a transaction's blocks. */
+#define DIRTY_MAX (64u << 20)
+
+const struct fs_write_ops ext_write_ops = {.whole = true,
+                                           .create = ext_create,
+                                           .link = ext_link,
+                                           .unlink = ext_unlink,
+                                           .rename = ext_rename,
+                                           .append = ext_append,
+                                           .set_size = ext_set_size,
+                                           .set_attributes = ext_set_attributes,
+                                           .set_xattr = ext_set_xattr,
+                                           .commit = ext_commit};
+
+/* What would be damaged, or left wrong, by changes that know nothing of it. */
+static int check_features(struct ext *ext, struct img_error *err) {
+    struct ext2_super_block *super = super_of(ext);
+    const char *why = NULL;
+    if (super->s_state & EXT2_ERROR_FS)
+        why = "has errors; e2fsck has to mend them first";
+    else if (ext2fs_has_feature_journal_needs_recovery(super))
+        why = "has a journal that was not replayed";
+    else if (!(super->s_state & EXT2_VALID_FS) && !ext2fs_has_feature_journal(super))
+        why = "was not unmounted cleanly; e2fsck has to look at it first";
+    else if (super->s_last_orphan || ext2fs_has_feature_orphan_present(super))
+        why = "has files that were open when it was cut off; mount it once, or let e2fsck remove them";
+    else if (ext2fs_has_feature_bigalloc(super))
+        why = "has clusters (bigalloc), which are not changed here";
+    else if (ext2fs_has_feature_quota(super) || ext2fs_has_feature_project(super))
+        why = "has quotas, which are not kept up here";
+    else if (ext2fs_has_feature_mmp(super))
+        why = "has multi-mount protection, which is not honoured here";
+    else if (ext2fs_has_feature_shared_blocks(super))
+        why = "has shared blocks, and is for reading only";
+    return why ? fail(err, -EROFS, "The filesystem cannot be written: it %s", why) : 0;
+}
+
+int writer_open(struct ext *ext, struct img_error *err) {
+    if (!ext->fs.device->writable)
+        return fail(err, -EROFS, "The disk is open for reading only");
+    int ret = check_features(ext, err);
+    if (ret == 0 && !(ext->writer = calloc(1, sizeof(*ext->writer))))
+        ret = fail_no_memory(err);
+    if (ret == 0)
+        ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
+    if (ret == 0)
+        ret = log_open(ext, err);
+    if (ret == 0)
+        ret = alloc_open(ext, err);
+    if (ret < 0)
+        return ret;
+    ext_io_take_writes(ext->io, ext->writer->dirty, ext->block_size);
+    ext->lib->flags |= EXT2_FLAG_RW | EXT2_FLAG_MASTER_SB_ONLY;
+    ext->fs.write_ops = &ext_write_ops;
+    return 0;
+}
+
+void writer_close(struct ext *ext) {
+    if (!ext->writer)
+        return;
+    alloc_close(ext);
+    log_close(ext);
+    dirty_free(ext->writer->dirty);
+    free(ext->writer);
+    ext->writer = NULL;
+}
+
+/* How many blocks of metadata a transaction may have: half of the journal, so that what one more change needs, and the
+ * maps and descriptors that come at the end, still find room. */
+static size_t dirty_limit(const struct ext *ext) {
+    size_t memory = DIRTY_MAX >> ext->block_bits;
+    const struct log_area *journal = &ext->writer->journal;
+    return journal->present && journal->blocks / 2 < memory ? journal->blocks / 2 : memory;
+}
+
+int change_begin(struct ext *ext, struct img_error *err) {
+    if (ext->writer->broken)
+        return fail(err, -EIO, "A change of the filesystem failed, and nothing more is written to it");
+    return dirty_count(ext->writer->dirty) < dirty_limit(ext) ? 0 : ext_commit(&ext->fs, err);
+}
+
+int change_failed(struct ext *ext, errcode_t code, const char *what, struct img_error *err) {
+    ext->writer->broken = true;
+    return ext_io_fail(ext->io, err, code, what);
+}
+
+void forget_nodes(struct ext *ext) {
+    for (unsigned i = 0; i < NODES; i++)
+        if (ext->nodes[i]) {
+            ext->nodes[i]->ino = 0;
+            ext->nodes[i]->map = (struct map){0};
+        }
+}
