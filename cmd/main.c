@@ -34,6 +34,7 @@ static const struct {
     {"virt-copy-in", &copy_in_command},
     {"virt-copy-out", &copy_out_command},
     {"virt-df", &df_command},
+    {"virt-diff", &diff_command},
     {"virt-edit", &edit_command},
     {"virt-filesystems", &filesystems_command},
     {"virt-inspector", &inspect_command},
