@@ -184,7 +184,7 @@ static int count_all(struct work *w, struct img_error *err) {
         r = count_window(w, start, err);
         if (r == 0)
             r = deltas_check(&w->d, err);
-        if (r == 0 && !w->s->gains)
+        if (r == 0 && !w->s->gains && w->s->ntrees) /* else nothing that the tree names changes */
             r = tree_walk(w->q, &w->s->next, mark_table, &c, err);
     }
     if (r == 0 && w->s->refcount_order != w->q->header.refcount_order) /* every block is another one */

@@ -24,6 +24,7 @@ mkdir start
     create -o compression_type=zstd zstd 2M
     create -o lazy_refcounts=on lazy 2M
     create -o data_file=d.raw data 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1900k 10k' data
     create -o data_file=e.raw,data_file_raw=on dataraw 2M
     create -b a -F qcow2 over 2M
     io -f qcow2 -c 'write -z 0 128k' -c 'write -P 3 64k 1000' -c 'write -z 1900k 100k' over
@@ -74,6 +75,7 @@ lazy lazy_refcounts=off
 lazy compat=0.10
 data data_file_raw=off
 dataraw data_file_raw=off
+data refcount_bits=64
 a refcount_bits=1
 a refcount_bits=64
 snap refcount_bits=2
