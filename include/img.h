@@ -528,9 +528,9 @@ IMG_API int img_snapshot_create(struct img *image, const char *name, const struc
  * state of a machine stays in the snapshot. -ENOENT: there is none; -EBUSY: the image has bitmaps, which could not tell
  * the change; -ENOTSUP: version 2, and the sizes differ. */
 IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
-/* Gives the snapshot, found by id or else by name, up. Where there is no room for the change it is made in steps, of
- * which a power cut, and lack of room to the end, may leave clusters that nobody names (leaks). -ENOENT: there is
- * none. */
+/* Gives the snapshot, found by id or else by name, up, and the host gets back what it alone held. Where there is no
+ * room for the change it is made in steps, of which a power cut, and lack of room to the end, may leave clusters that
+ * nobody names (leaks). -ENOENT: there is none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 
 enum img_parent_kind {
