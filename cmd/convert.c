@@ -91,7 +91,7 @@ static bool collect_options(struct convert *c) {
         return false;
     }
     if (options_parse(c->options, a->options, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         return false;
     }
     options_set_size(c->options, "size", c->sources.size);

@@ -99,7 +99,7 @@ static bool rebase(struct rebase *r) {
         r->image = NULL;
     }
     if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report("%s", err.text);
+        report_sentence(&err);
     return ret == 0;
 }
 
