@@ -32,6 +32,17 @@ mkdir start
     io -f qcow2 -c 'write -P 1 0 300k' snap
     qemu-img snapshot -c one snap
     io -f qcow2 -c 'write -P 2 100k 300k' snap
+    create snapzero 2M
+    io -f qcow2 snapzero -c 'write -P 1 0 300k' -c 'write -z 64k 128k' -c 'write -z -u 512k 64k'
+    qemu-img snapshot -c one snapzero
+    io -f qcow2 snapzero -c 'write -P 2 1M 64k' -c 'write -z 1M 64k'
+    qemu-img snapshot -c two snapzero
+    io -f qcow2 snapzero -c 'write -P 2 100k 300k'
+    create -b snapzero -F qcow2 oversnap 2M
+    io -f qcow2 oversnap -c 'write -z 0 128k' -c 'write -P 3 128k 64k' -c 'write -z 128k 64k' -c 'write -z 1900k 100k'
+    qemu-img snapshot -c one oversnap
+    qemu-img snapshot -c two oversnap
+    io -f qcow2 oversnap -c 'write -P 3 64k 1000'
     qemu-img create -q -f raw r.raw 1M
 )
 
@@ -90,6 +101,14 @@ image=snap
 both snap -o refcount_bits=64 snap
 shows one
 check "our check agrees" sh -c "cd mine && '$IMG' check -q snap"
+for image in snapzero oversnap; do
+    both $image -o compat=0.10 $image
+    shows
+    shows one
+    shows two
+    check "our check agrees" sh -c "cd mine && '$IMG' check -q $image"
+done
+image=snap
 run sh -c "cd mine && '$IMG' amend -o compat=0.10 snap"
 is "$status $err" "1 img: compat=0.10 requires refcount_bits=16" "no other width in version 2"
 both data -o data_file=other.raw data
