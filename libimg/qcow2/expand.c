@@ -147,7 +147,7 @@ static bool is_waiting(const struct expand *x, uint64_t place) {
 static int change_table(void *opaque, uint64_t l1_index, uint64_t l1_entry, be64 *table) {
     struct expand *x = opaque;
     struct qcow2 *q = x->q;
-    uint64_t place = l1_entry & QCOW2_OFFSET_MASK, times;
+    uint64_t place = l1_entry & QCOW2_OFFSET_MASK, times = 0;
     (void)l1_index;
     if (!has_zeroes(q, table) || is_waiting(x, place))
         return 0;
