@@ -177,4 +177,10 @@ for ms in 1 3 6 10 15 25 40 60; do
     case $st in 0 | 3) ;; *) say "after $ms ms it is broken ($st)"; bad=1 ;; esac
 done
 ok $bad "killed at any moment, the image shows the same disk and is sound"
+# a hint stands on a line of its own
+chain '' ''
+run sh -c "cd chain && '$IMG' rebase -b top -F qcow2 top"
+is "$status:$(printf '%s\n' "$err" | wc -l)" 1:2 "onto itself is refused"
+has "$(printf '%s\n' "$err" | tail -n 1)" "Is another process using the image [top]?" "... with a hint"
+
 done_testing

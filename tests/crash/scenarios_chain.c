@@ -93,6 +93,16 @@ static void run_amend(struct world *w) {
     guest_verify(w);
 }
 
+/* To version 2, although snapshots have zeroes, which it cannot say. */
+static void run_amend_zeroes(struct world *w) {
+    uint64_t size = img_size(w->image);
+    guest_mix(w, &w->rng, "wwz", 6, 3, 0, size);
+    amend(w, &(struct img_amend_options){.version = 2});
+    guest_mix(w, &w->rng, "ww", 4, 3, 0, size);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 const struct scenario scenarios_chain[] = {
     {
         .name = "rebase",
@@ -147,6 +157,24 @@ const struct scenario scenarios_chain[] = {
             "image.qcow2") "-c 'write -P 7 8k 24k' && qemu-img snapshot -c one image.qcow2",
         .run = run_amend,
         .snapshots = {"one"},
+    },
+    {
+        .name = "amend-with-zeroes-in-snapshots",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 64k && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' -c 'write -z 10k 8k' -c 'write -z -u 40k 5k' && qemu-img snapshot "
+                           "-c one image.qcow2 && " IO("image.qcow2") "-c 'write -z 20k 4k' && qemu-img snapshot -c "
+                                                                      "two image.qcow2",
+        .run = run_amend_zeroes,
+        .snapshots = {"one", "two"},
+    },
+    {
+        .name = "amend-with-zeroes-in-snapshots-over-backing",
+        .prepare = BASE " && " CREATE "-o cluster_size=1k -b base.qcow2 -F qcow2 image.qcow2 && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' -c 'write -z 10k 8k' -c 'write -z -u 2k 5k' && qemu-img snapshot "
+                           "-c one image.qcow2 && " IO("image.qcow2") "-c 'write -z 20k 4k' && qemu-img snapshot -c "
+                                                                      "two image.qcow2",
+        .run = run_amend_zeroes,
+        .snapshots = {"one", "two"},
     },
     {0},
 };
