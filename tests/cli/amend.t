@@ -24,7 +24,9 @@ mkdir start
     create -o compression_type=zstd zstd 2M
     create -o lazy_refcounts=on lazy 2M
     create -o data_file=d.raw data 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1M 64k' data
     create -o data_file=e.raw,data_file_raw=on dataraw 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1M 64k' dataraw
     create -b a -F qcow2 over 2M
     io -f qcow2 -c 'write -z 0 128k' -c 'write -P 3 64k 1000' -c 'write -z 1900k 100k' over
     create snap 2M
@@ -77,6 +79,8 @@ dataraw data_file_raw=off
 a refcount_bits=1
 a refcount_bits=64
 snap refcount_bits=2
+data refcount_bits=64
+dataraw refcount_bits=1
 v2 compat=1.1,refcount_bits=32
 narrow refcount_bits=16,compat=0.10
 LIST
