@@ -26,6 +26,7 @@ mkdir start
     create -o data_file=d.raw data 2M
     io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1900k 10k' data
     create -o data_file=e.raw,data_file_raw=on dataraw 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1M 64k' dataraw
     create -b a -F qcow2 over 2M
     io -f qcow2 -c 'write -z 0 128k' -c 'write -P 3 64k 1000' -c 'write -z 1900k 100k' over
     create snap 2M
@@ -90,6 +91,8 @@ data refcount_bits=64
 a refcount_bits=1
 a refcount_bits=64
 snap refcount_bits=2
+data refcount_bits=64
+dataraw refcount_bits=1
 v2 compat=1.1,refcount_bits=32
 narrow refcount_bits=16,compat=0.10
 LIST

@@ -103,6 +103,22 @@ static void run_amend_zeroes(struct world *w) {
     guest_verify(w);
 }
 
+/* Other names for the same data file. */
+static void run_data_file(struct world *w) {
+    char path[128];
+    uint64_t size = img_size(w->image);
+    snprintf(path, sizeof(path), "%s/data.raw", w->folder);
+    guest_mix(w, &w->rng, "ww", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.data_file = "data.raw"});
+    guest_mix(w, &w->rng, "wwz", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.data_file = path, .lazy_refcounts = IMG_AMEND_ON});
+    guest_mix(w, &w->rng, "wwd", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.refcount_bits = 32, .lazy_refcounts = IMG_AMEND_OFF});
+    guest_write(w, 1024, 3 << 10);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 const struct scenario scenarios_chain[] = {
     {
         .name = "rebase",
@@ -175,6 +191,23 @@ const struct scenario scenarios_chain[] = {
                                                                       "two image.qcow2",
         .run = run_amend_zeroes,
         .snapshots = {"one", "two"},
+    },
+    {
+        .name = "amend-with-an-old-snapshot", /* without the extra data that version 3 wants */
+        .prepare = CREATE "-o cluster_size=1k,compat=0.10 image.qcow2 64k && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' && qemu-img snapshot -c one image.qcow2 && perl -e '"
+                           "open F, \"+<:raw\", \"image.qcow2\"; seek F, 64, 0; read F, $at, 8; "
+                           "$at = unpack \"Q>\", $at; seek F, $at, 0; read F, $table, 512; "
+                           "$extra = unpack \"N\", substr $table, 36, 4; substr($table, 36, 4) = pack \"N\", 0; "
+                           "substr($table, 40, $extra) = \"\"; seek F, $at, 0; print F $table'",
+        .run = run_amend,
+        .snapshots = {"one"},
+    },
+    {
+        .name = "amend-external-data-file",
+        .prepare = CREATE "-o cluster_size=1k,data_file=$PWD/data.raw image.qcow2 64k",
+        .run = run_data_file,
+        .data_file = true,
     },
     {0},
 };
