@@ -180,6 +180,8 @@ static struct session *prepare(struct guest_options *options, unsigned flags) {
         return NULL;
     struct session *session = memory(1, sizeof(*session));
     session->options = options;
+    if (options->nkeys > 0)
+        volumes_prepare();
     if (open_disks(session, flags))
         return session;
     session_close(session);

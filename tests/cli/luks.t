@@ -153,6 +153,18 @@ else
     skip "LVM in LUKS" "no loop devices, or no LVM, here"
 fi
 
+# ---- all the way: the tool, in its sandbox ----
+
+mkdir d
+echo hello >d/motd
+new fs 8M
+mkfs.ext4 -q -d d fs
+ours -k 'open sesame' -w $opened disk <fs
+run img cat -a disk --key "all:key:open sesame" -m $opened /motd
+is "$out" hello "img cat opens it" || say "$err"
+run img cat -a disk --key "$uuid:key:wrong" -m $opened /motd
+is "$status" 1 "but not with another key"
+
 # ---- what must not be believed ----
 
 trouble() { ours -k 'open sesame' "$@" | sed -n 's/^\/dev\/sda .*trouble=//p' | sed 's/\\x20/ /g'; }

@@ -55,21 +55,32 @@ static void say_nothing(int level, const char *message, void *opaque) {
     (void)level, (void)message, (void)opaque;
 }
 
-/* Loads the copy's first `count` bytes. The rest of it is as long as the device and zero. */
-static int load(struct device *device, struct crypt_header *h, struct img_error *err) {
+/* libcryptsetup on the copy. */
+static int load_copy(struct crypt_header *h) {
     char path[32];
     crypt_set_log_callback(NULL, say_nothing, NULL);
     crypt_metadata_locking(NULL, 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->copy);
+    int ret = crypt_init(&h->handle, path);
+    return ret < 0 ? ret : crypt_load(h->handle, CRYPT_LUKS, NULL);
+}
+
+void crypt_prepare(void) {
+    struct crypt_header h = {.copy = memfd_create("luks", MFD_CLOEXEC)};
+    if (h.copy >= 0 && ftruncate(h.copy, 1 << 20) == 0)
+        (void)load_copy(&h); /* it is no LUKS, which is found out behind what this is for */
+    crypt_header_close(&h);
+}
+
+/* The copy is as long as the device; it has its first bytes and is zero behind them. */
+static int load(struct device *device, struct crypt_header *h, struct img_error *err) {
     h->copy = memfd_create("luks", MFD_CLOEXEC);
     if (h->copy < 0 || ftruncate(h->copy, (off_t)device->size) < 0)
         return fail(err, -ENOMEM, "No memory for a LUKS header");
     int ret = copy_bytes(device, h->copy, 0, device->size < HEADER_COPY ? device->size : HEADER_COPY, err);
     if (ret < 0)
         return ret;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->copy);
-    ret = crypt_init(&h->handle, path);
-    if (ret == 0)
-        ret = crypt_load(h->handle, CRYPT_LUKS, NULL);
+    ret = load_copy(h);
     return ret < 0 ? fail(err, -EUCLEAN, "The LUKS header is damaged or not supported: %s", strerror(-ret)) : 0;
 }
 

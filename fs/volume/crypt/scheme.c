@@ -93,4 +93,4 @@ static int look(struct volumes *volumes, struct volume *volume, struct img_error
     return ret;
 }
 
-const struct volume_scheme crypt_scheme = {.name = "LUKS", .look = look};
+const struct volume_scheme crypt_scheme = {.name = "LUKS", .prepare = crypt_prepare, .look = look};
