@@ -170,7 +170,15 @@ static uint32_t crc(uint32_t seed, const void *bytes, size_t count) {
     return ext2fs_crc32c_le(seed, bytes, count);
 }
 
-/* The bytes of a disk's block in the input; NULL: it is zeroes. The last one counts. */
+/* A block of the disk, taken out of the input so that its numbers can be looked at in place. */
+union block {
+    uint8_t bytes[BLOCK];
+    struct ext2_super_block super;
+    struct ext4_group_desc group;
+    uint64_t aligned;
+};
+
+/* Where a block lies in the input; NULL: it is zeroes. The last one counts. */
 static uint8_t *record(uint8_t *data, size_t size, uint64_t block) {
     for (size_t at = size / RECORD; at > 0; at--)
         if ((data[(at - 1) * RECORD] | data[(at - 1) * RECORD + 1] << 8) % BLOCKS == block)
@@ -178,9 +186,11 @@ static uint8_t *record(uint8_t *data, size_t size, uint64_t block) {
     return NULL;
 }
 
-static void sign_inodes(uint8_t *block, uint32_t seed, unsigned inode_size, uint32_t first) {
+static void sign_inodes(uint8_t *place, uint32_t seed, unsigned inode_size, uint32_t first) {
+    union block block;
+    memcpy(&block, place, BLOCK);
     for (unsigned at = 0; at + inode_size <= BLOCK; at += inode_size, first++) {
-        struct ext2_inode_large *inode = (struct ext2_inode_large *)(block + at);
+        struct ext2_inode_large *inode = (struct ext2_inode_large *)(block.bytes + at);
         uint32_t sum = crc(crc(seed, &first, 4), &inode->i_generation, 4);
         bool wide = inode_size > EXT2_GOOD_OLD_INODE_SIZE && inode->i_extra_isize >= 4;
         inode->i_checksum_lo = 0;
@@ -191,21 +201,25 @@ static void sign_inodes(uint8_t *block, uint32_t seed, unsigned inode_size, uint
         if (wide)
             inode->i_checksum_hi = (uint16_t)(sum >> 16);
     }
+    memcpy(place, &block, BLOCK);
 }
 
 static void sign_group(uint8_t *data, size_t size, uint32_t seed, const struct ext2_super_block *super) {
-    struct ext4_group_desc *group = (struct ext4_group_desc *)record(data, size, super->s_first_data_block + 1);
+    uint8_t *place = record(data, size, super->s_first_data_block + 1ull);
     unsigned length = super->s_feature_incompat & EXT4_FEATURE_INCOMPAT_64BIT ? super->s_desc_size : 32;
     unsigned inode_size = super->s_inode_size;
     uint32_t number = 0;
-    if (!group || length > BLOCK || inode_size < 128 || inode_size > BLOCK)
+    union block block;
+    if (!place || length > BLOCK || inode_size < 128 || inode_size > BLOCK || inode_size % 4)
         return;
-    group->bg_checksum = 0;
-    group->bg_checksum = (uint16_t)crc(crc(seed, &number, 4), group, length);
+    memcpy(&block, place, BLOCK);
+    block.group.bg_checksum = 0;
+    block.group.bg_checksum = (uint16_t)crc(crc(seed, &number, 4), &block, length);
+    memcpy(place, &block, BLOCK);
     for (unsigned i = 0; i < 64; i++) {
-        uint8_t *block = record(data, size, (uint64_t)group->bg_inode_table + i);
-        if (block)
-            sign_inodes(block, seed, inode_size, 1 + i * (BLOCK / inode_size));
+        uint8_t *table = record(data, size, (uint64_t)block.group.bg_inode_table + i);
+        if (table)
+            sign_inodes(table, seed, inode_size, 1 + i * (BLOCK / inode_size));
     }
 }
 
@@ -220,15 +234,21 @@ static void sign_journal(uint8_t *block) {
 }
 
 static void sign(uint8_t *data, size_t size) {
-    struct ext2_super_block *super = (struct ext2_super_block *)record(data, size, 1);
+    uint8_t *place = record(data, size, 1);
+    union block block;
+    struct ext2_super_block *super = &block.super;
     for (size_t at = 0; at + RECORD <= size; at += RECORD)
         sign_journal(data + at + 2);
-    if (!super || !(super->s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM))
+    if (!place)
+        return;
+    memcpy(&block, place, BLOCK);
+    if (!(super->s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM))
         return;
     super->s_checksum_type = 1;
     uint32_t seed = super->s_feature_incompat & EXT4_FEATURE_INCOMPAT_CSUM_SEED ? super->s_checksum_seed
                                                                                 : crc(~0u, super->s_uuid, 16);
     super->s_checksum = crc(~0u, super, offsetof(struct ext2_super_block, s_checksum));
+    memcpy(place, &block, BLOCK);
     sign_group(data, size, seed, super);
 }
 

@@ -21,18 +21,16 @@ static int read_inline(struct ext *ext, struct node *node, unsigned char *buffer
     int ret = xattr_inline_rest(ext, node, &rest, &length, err);
     if (ret < 0)
         return ret;
-    if (offset > first + length || count > first + length - offset)
-        return fail(err, -EUCLEAN, "Inode %" PRIu64 " has a size of %" PRIu64 " and only %zu bytes in it", node->ino,
-                    node->size, first + length);
-    if (offset < first) {
-        size_t piece = first - offset < count ? first - offset : count;
-        memcpy(buffer, node_block(node) + offset, piece);
-        buffer += piece;
-        offset += piece;
-        count -= piece;
+    for (size_t piece; count > 0; buffer += piece, offset += piece, count -= piece) {
+        uint64_t left = offset < first ? first - offset : offset - first < length ? first + length - offset : count;
+        piece = left < count ? left : count;
+        if (offset < first)
+            memcpy(buffer, node_block(node) + offset, piece);
+        else if (offset - first < length)
+            memcpy(buffer, rest + (offset - first), piece);
+        else
+            memset(buffer, 0, piece); /* it was made longer, and nothing written there */
     }
-    if (count > 0)
-        memcpy(buffer, rest + (offset - first), count);
     return 0;
 }
 
@@ -121,6 +119,22 @@ static int next_run(struct ext *ext, struct node *node, uint64_t offset, uint64_
     return 0;
 }
 
+static int next_inline(struct ext *ext, struct node *node, uint64_t offset, uint64_t *start, uint64_t *length,
+                       struct img_error *err) {
+    const unsigned char *rest;
+    size_t there;
+    int ret = xattr_inline_rest(ext, node, &rest, &there, err);
+    if (ret < 0)
+        return ret;
+    there += sizeof(node->inode->i_block);
+    uint64_t end = there < node->size ? there : node->size;
+    if (offset >= end)
+        return fail(err, -ENXIO, "No data behind byte %" PRIu64, offset);
+    *start = offset;
+    *length = end - offset;
+    return 0;
+}
+
 int ext_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start, uint64_t *length,
                   struct img_error *err) {
     struct ext *ext = ext_of(fs);
@@ -130,10 +144,9 @@ int ext_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start,
         return ret;
     if (offset >= node->size)
         ret = fail(err, -ENXIO, "No data behind byte %" PRIu64, offset);
-    else if (node_has(node, EXT4_INLINE_DATA_FL)) {
-        *start = offset;
-        *length = node->size - offset;
-    } else
+    else if (node_has(node, EXT4_INLINE_DATA_FL))
+        ret = next_inline(ext, node, offset, start, length, err);
+    else
         ret = next_run(ext, node, offset, start, length, err);
     node_put(ext, node);
     return ret;

@@ -103,52 +103,6 @@ static bool checksum_right(const struct visit *visit, const unsigned char *block
 
 /* ---- all blocks ---- */
 
-static int by_place(const void *a, const void *b) {
-    const struct run *left = a, *right = b;
-    return (left->physical > right->physical) - (left->physical < right->physical);
-}
-
-static int check_disjoint(struct visit *visit, struct run *runs, size_t count) {
-    qsort(runs, count, sizeof(runs[0]), by_place);
-    for (size_t i = 1; i < count; i++)
-        if (runs[i - 1].physical + runs[i - 1].length > runs[i].physical)
-            return dir_damaged(visit, "it has a block twice:", runs[i].physical);
-    return 0;
-}
-
-/* The directory's runs of blocks, in order, without holes; no block twice. */
-static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
-    struct ext *ext = visit->ext;
-    uint64_t end = (visit->node->size + ext->block_size - 1) >> ext->block_bits;
-    size_t room = 0;
-    int ret = 0;
-    struct run run;
-    *runs = NULL;
-    *count = 0;
-    for (uint64_t block = 0; block < end && ret == 0; block += run.length) {
-        ret = map_find(ext, visit->node, block, &run, visit->err);
-        if (ret < 0 || !run.physical)
-            continue;
-        if (run.length > end - block)
-            run.length = end - block;
-        if (*count == room) {
-            /* Looked at whenever there are twice as many, so that memory is not spent on repetitions. */
-            struct run *more = realloc(*runs, (room = room ? 2 * room : 8) * 2 * sizeof(run));
-            if (!more)
-                return fail_no_memory(visit->err);
-            *runs = more;
-            memcpy(more + room, more, *count * sizeof(run));
-            ret = check_disjoint(visit, more + room, *count);
-        }
-        (*runs)[(*count)++] = run;
-    }
-    if (ret == 0 && *count > 1) {
-        memcpy(*runs + room, *runs, *count * sizeof(run));
-        ret = check_disjoint(visit, *runs + room, *count);
-    }
-    return ret;
-}
-
 int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
     struct summed *summed = &visit->ext->summed[number % SUMMED];
     int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
@@ -161,6 +115,7 @@ int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
 }
 
 int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    visit->ext->visited++;
     int ret = dir_read_block(visit, block, number);
     return ret < 0 ? ret : visit_area(visit, block, visit->ext->block_size);
 }
@@ -168,7 +123,8 @@ int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) 
 static int visit_blocks(struct visit *visit) {
     struct run *runs;
     size_t count;
-    int ret = gather_runs(visit, &runs, &count);
+    uint64_t blocks = (visit->node->size + visit->ext->block_size - 1) >> visit->ext->block_bits;
+    int ret = map_gather(visit->ext, visit->node, blocks, &runs, &count, visit->err);
     unsigned char *block = malloc(visit->ext->block_size);
     if (ret == 0 && !block)
         ret = fail_no_memory(visit->err);

@@ -89,6 +89,7 @@ struct ext {
     uint32_t journal_end;         /* the number behind the last transaction that was replayed */
     struct node *nodes[NODES];
     uint64_t clock;
+    uint64_t visited; /* blocks of directories, so far */
     struct summed summed[SUMMED];
     struct writer *writer; /* write.h; NULL: for reading */
 };
@@ -143,6 +144,12 @@ int ext_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error
 
 /* The run that the file's block `block` lies in, beginning with it. Behind the last block of the map: zeroes. */
 int map_find(struct ext *ext, struct node *node, uint64_t block, struct run *run, struct img_error *err);
+
+/* All runs of the first `blocks` blocks, in order, without holes; the list is the caller's to free. -EUCLEAN: a block
+ * is in it twice. That must not be where work grows with the length of a map: one block could be repeated without end.
+ */
+int map_gather(struct ext *ext, struct node *node, uint64_t blocks, struct run **runs, size_t *count,
+               struct img_error *err);
 
 /* ---- data.c ---- */
 

@@ -23,6 +23,7 @@
 enum tag { ADD_RANGE = 1, DEL_RANGE, CREAT, LINK, UNLINK, INODE, PAD, TAIL, HEAD };
 
 #define AREA_MAX (64u << 20) /* bytes of notes */
+#define VISITS_MAX 200000    /* blocks of directories that names are looked for in */
 #define HEADER 4             /* of a note: what it is, how long it is */
 #define EXTRAS_KNOWN 0u      /* features of fast commits */
 
@@ -284,6 +285,8 @@ static int replay_unlink(struct ext *ext, const struct note *note, struct img_er
 /* ---- the replay ---- */
 
 static int replay_note(struct ext *ext, const struct note *note, struct img_error *err) {
+    if (ext->visited > VISITS_MAX)
+        return fail(err, -EFBIG, "Fast commits look for too many names in large directories");
     switch (note->tag) {
     case ADD_RANGE:
     case DEL_RANGE:

@@ -2,6 +2,7 @@
 /* journal.c - the journal's superblock, checked, and its blocks, found through the journal's inode. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -114,12 +115,24 @@ static int read_super(struct journal *journal, struct img_error *err) {
     return ret < 0 ? ret : check_geometry(journal, &super, err);
 }
 
+/* A log must have the length that it says, not one block again and again. */
+static int check_blocks(struct journal *journal, struct img_error *err) {
+    struct run *runs;
+    size_t count;
+    int ret =
+        map_gather(journal->ext, journal->node, (uint64_t)journal->last + journal->fast_count, &runs, &count, err);
+    free(runs);
+    return ret;
+}
+
 int journal_open(struct ext *ext, struct journal *journal, struct img_error *err) {
     *journal = (struct journal){.ext = ext, .block_size = ext->block_size};
     int ret = node_get(ext, super_of(ext)->s_journal_inum, &journal->node, err);
     if (ret < 0)
         return ret == -ENOENT ? fail(err, -EUCLEAN, "The journal's inode is not in use") : ret;
     ret = read_super(journal, err);
+    if (ret == 0)
+        ret = check_blocks(journal, err);
     if (ret < 0)
         journal_close(journal);
     return ret;

@@ -261,3 +261,64 @@ int map_find(struct ext *ext, struct node *node, uint64_t block, struct run *run
     }
     return 0;
 }
+
+/* ---- the whole map ---- */
+
+static int by_place(const void *a, const void *b) {
+    const struct run *left = a, *right = b;
+    return (left->physical > right->physical) - (left->physical < right->physical);
+}
+
+/* Sorts a copy of the runs, for which there is room behind them. */
+static int check_disjoint(struct node *node, struct run *runs, size_t count, size_t room, struct img_error *err) {
+    struct run *sorted = runs + room;
+    memcpy(sorted, runs, count * sizeof(runs[0]));
+    qsort(sorted, count, sizeof(sorted[0]), by_place);
+    for (size_t i = 1; i < count; i++)
+        if (sorted[i - 1].physical + sorted[i - 1].length > sorted[i].physical)
+            return fail(err, -EUCLEAN, "Inode %" PRIu64 " has block %" PRIu64 " twice", node->ino, sorted[i].physical);
+    return 0;
+}
+
+static int add_to_list(struct node *node, const struct run *run, struct run **runs, size_t *count, size_t *room,
+                       struct img_error *err) {
+    if (*count == *room) {
+        /* Looked at whenever there are twice as many, so that memory is not spent on repetitions. */
+        size_t more = *room ? 2 * *room : 8;
+        struct run *list = realloc(*runs, 2 * more * sizeof(*list));
+        if (!list)
+            return fail_no_memory(err);
+        *runs = list;
+        *room = more;
+        int ret = check_disjoint(node, list, *count, more, err);
+        if (ret < 0)
+            return ret;
+    }
+    (*runs)[(*count)++] = *run;
+    return 0;
+}
+
+int map_gather(struct ext *ext, struct node *node, uint64_t blocks, struct run **runs, size_t *count,
+               struct img_error *err) {
+    size_t room = 0;
+    int ret = 0;
+    struct run run = {0};
+    *runs = NULL;
+    *count = 0;
+    for (uint64_t block = 0; block < blocks && ret == 0; block += run.length) {
+        ret = map_find(ext, node, block, &run, err);
+        if (ret < 0 || !run.physical)
+            continue;
+        if (run.length > blocks - block)
+            run.length = blocks - block;
+        ret = add_to_list(node, &run, runs, count, &room, err);
+    }
+    if (ret == 0 && *count > 1)
+        ret = check_disjoint(node, *runs, *count, room, err);
+    if (ret < 0) {
+        free(*runs);
+        *runs = NULL;
+        *count = 0;
+    }
+    return ret;
+}

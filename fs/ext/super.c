@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ext.h"
@@ -30,6 +31,7 @@
 
 /* Group descriptors are kept in memory: those of 512 TiB with blocks of 4 KiB. */
 #define DESCRIPTORS_MAX (256ull << 20)
+#define ORPHANS_MAX 65536 /* a chain of them may be a ring */
 
 int ext_read_super(struct device *device, struct ext2_super_block *super, struct img_error *err) {
     if (device->size < SUPER_AT + sizeof(*super))
@@ -217,6 +219,25 @@ static uint64_t held_back(const struct ext *ext, unsigned ratio_bits) {
     return (clusters < 4096 ? clusters : 4096) << ratio_bits;
 }
 
+/* Files that had lost their last name and were still open: a mount gives their blocks back. In a chain from the
+ * superblock, each with the number of the next one where the time of its deletion would be. */
+static int count_orphans(struct ext *ext, struct fs_space *space, struct img_error *err) {
+    struct ext2_inode_large *inode = calloc(1, ext->inode_size + sizeof(*inode));
+    uint32_t ino = super_of(ext)->s_last_orphan;
+    if (!inode)
+        return fail_no_memory(err);
+    for (unsigned i = 0; i < ORPHANS_MAX && ino != 0; i++, ino = inode->i_dtime) {
+        if (ext2fs_read_inode_full(ext->lib, ino, (struct ext2_inode *)inode, (int)ext->inode_size))
+            break;
+        if (inode->i_links_count > 0)
+            continue;
+        space->inodes_free++;
+        space->blocks_free += inode->i_blocks >> (ext->block_bits - 9);
+    }
+    free(inode);
+    return 0;
+}
+
 int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err) {
     struct ext *ext = ext_of(fs);
     struct ext2_super_block *super = super_of(ext);
@@ -231,8 +252,9 @@ int ext_space(struct fs *fs, struct fs_space *space, struct img_error *err) {
         space->inodes_free += ext2fs_bg_free_inodes_count(ext->lib, group);
     }
     space->blocks_free <<= ratio_bits;
+    ret = count_orphans(ext, space, err);
     own <<= ratio_bits;
     space->blocks = own < ext->blocks ? ext->blocks - own : 0;
     space->blocks_available = space->blocks_free > reserved ? space->blocks_free - reserved : 0;
-    return 0;
+    return ret;
 }

@@ -25,6 +25,7 @@ enum {
 };
 
 #define VALUE_MAX (64u << 10) /* XATTR_SIZE_MAX of Linux */
+#define LARGE_MAX (4u << 20)  /* bytes of all values that lie in inodes: a few inodes could be named again and again */
 
 /* A place with attributes: `size` bytes, entries from `first` on, values at offsets from `values`. */
 struct place {
@@ -40,6 +41,7 @@ struct visit {
     void *opaque;
     const unsigned char *rest; /* of inline data */
     size_t length;
+    size_t large; /* bytes of values in inodes, so far */
     struct img_error *err;
 };
 
@@ -237,7 +239,7 @@ static int tell(struct visit *visit, const struct place *place, const struct ext
     size_t size = le32toh(entry->e_value_size);
     if (!entry->e_value_inum)
         return tell_value(visit, entry, place->bytes + place->values + le16toh(entry->e_value_offs), size);
-    if (!ext2fs_has_feature_ea_inode(super_of(visit->ext)) || size > VALUE_MAX)
+    if (!ext2fs_has_feature_ea_inode(super_of(visit->ext)) || size > VALUE_MAX || (visit->large += size) > LARGE_MAX)
         return damaged(visit, "a value in an inode has the size", size);
     unsigned char *value = malloc(size + 1);
     if (!value)
