@@ -45,7 +45,7 @@ static int check_units(const struct fat_boot *boot, struct fat_geometry *g, stru
         return fail(err, -EUCLEAN, "FAT: the medium is 0x%02x", boot->media);
     g->sector_size = sector;
     g->cluster_size = sector * boot->cluster_sectors;
-    g->tables = boot->tables;
+    g->copies = boot->tables;
     return 0;
 }
 
@@ -65,8 +65,11 @@ static int check_tables(const struct fat_boot *boot, struct fat_geometry *g, uin
     g->table = (uint64_t)fat_get16(boot->reserved_sectors) * g->sector_size;
     g->table_size = ((uint64_t)(g->clusters + FAT_FIRST) * g->bits + 7) / 8;
     unsigned flags = fat_get16(boot->fat32.flags);
-    if (wide && (flags & FAT32_ONE_TABLE) && (flags & FAT32_TABLE_NUMBER) < g->tables)
-        g->table += (flags & FAT32_TABLE_NUMBER) * table_sectors * g->sector_size;
+    g->copy_distance = table_sectors * g->sector_size;
+    if (wide && (flags & FAT32_ONE_TABLE) && (flags & FAT32_TABLE_NUMBER) < g->copies) {
+        g->table += (flags & FAT32_TABLE_NUMBER) * g->copy_distance;
+        g->copies = 1;
+    }
     g->root_cluster = wide ? fat_get32(boot->fat32.root_cluster) : 0;
     return 0;
 }
@@ -85,7 +88,7 @@ static int geometry_of(const uint8_t sector[512], struct fat_geometry *g, struct
         sectors = fat_get32(boot->sectors_32);
     uint64_t root_size = (uint64_t)fat_get16(boot->root_entries) * FAT_SLOT;
     uint64_t root_sectors = (root_size + g->sector_size - 1) / g->sector_size;
-    uint64_t root_sector = fat_get16(boot->reserved_sectors) + g->tables * table_sectors;
+    uint64_t root_sector = fat_get16(boot->reserved_sectors) + boot->tables * table_sectors;
     uint64_t data_sector = root_sector + root_sectors;
     if (sectors < data_sector || sectors - data_sector < boot->cluster_sectors)
         return fail(err, -EUCLEAN, "FAT: %" PRIu64 " sectors, of which the first %" PRIu64 " hold no files", sectors,

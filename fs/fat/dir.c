@@ -13,6 +13,7 @@
 
 #include "../error.h"
 #include "fat.h"
+#include "write.h"
 
 uint32_t fat_first_cluster(const struct fat *fat, const struct fat_slot *slot) {
     uint32_t high = fat->geometry.bits == 32 ? (uint32_t)fat_get16(slot->cluster_high) << 16 : 0;
@@ -47,7 +48,8 @@ int fat_find_slot(struct fat *fat, uint64_t ino, struct fat_slot *slot, struct i
         fat->block_at = start;
         fat->block_count = count;
     }
-    memcpy(slot, fat->block + (at - fat->block_at), sizeof(*slot));
+    const struct fat_change *change = fat_changed_slot(fat, at);
+    memcpy(slot, change ? (const void *)&change->slot : fat->block + (at - fat->block_at), sizeof(*slot));
     if (!is_file(slot))
         return fail(err, -ENOENT, "FAT%u: there is no file with the number %" PRIu64, fat->geometry.bits, ino);
     return 0;
@@ -139,8 +141,9 @@ int fat_dir_slot(struct fat_dir *dir, struct fat_slot *slot, uint64_t *at, struc
         dir->buffer_at = dir->at;
         dir->buffer_count = count;
     }
-    memcpy(slot, dir->buffer + (dir->at - dir->buffer_at), sizeof(*slot));
-    if (slot->name[0] == FAT_END_OF_DIRECTORY)
+    const struct fat_change *change = fat_changed_slot(dir->fat, dir->at);
+    memcpy(slot, change ? (const void *)&change->slot : dir->buffer + (dir->at - dir->buffer_at), sizeof(*slot));
+    if (slot->name[0] == FAT_END_OF_DIRECTORY && !dir->whole)
         return 0;
     *at = dir->at;
     dir->at += FAT_SLOT;
@@ -239,4 +242,22 @@ int fat_dir_next(struct fat_dir *dir, struct fat_entry *entry, struct img_error 
         name.slots = 0;
     }
     return ret;
+}
+
+/* By the long name or the short one. Dots behind a name do not count. */
+int fat_find_entry(struct fat *fat, uint64_t dir, const char *name, size_t length, struct fat_entry *entry,
+                   struct img_error *err) {
+    struct fat_dir *d;
+    int ret = fat_dir_open(fat, dir, &d, err);
+    while (length && name[length - 1] == '.')
+        length--;
+    while (ret >= 0 && (ret = fat_dir_next(d, entry, err)) > 0) {
+        if (fat_same_name(name, length, entry->alias, entry->alias_length) ||
+            fat_same_name(name, length, entry->name, entry->length))
+            break;
+    }
+    free(d);
+    if (ret == 0)
+        return fail(err, -ENOENT, "There is no such file in the directory");
+    return ret < 0 ? ret : 0;
 }

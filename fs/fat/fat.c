@@ -11,6 +11,7 @@
 
 #include "../error.h"
 #include "fat.h"
+#include "write.h"
 
 static struct fat *fat_of(struct fs *fs) {
     return (struct fat *)fs;
@@ -115,25 +116,14 @@ static int fat_list(struct fs *fs, uint64_t ino, fs_entry_call call, void *opaqu
 /* By the long name or the short one. Dots behind a name do not count. */
 static int fat_lookup(struct fs *fs, uint64_t ino, const char *name, size_t length, uint64_t *found,
                       struct img_error *err) {
-    struct fat_dir *dir;
     struct fat_entry *entry = malloc(sizeof(*entry));
     if (!entry)
         return fail_no_memory(err);
-    while (length && name[length - 1] == '.')
-        length--;
-    int ret = fat_dir_open(fat_of(fs), ino, &dir, err);
-    while (ret >= 0 && (ret = fat_dir_next(dir, entry, err)) > 0) {
-        if (fat_same_name(name, length, entry->alias, entry->alias_length) ||
-            fat_same_name(name, length, entry->name, entry->length)) {
-            *found = number_of(entry);
-            break;
-        }
-    }
-    free(dir);
-    free(entry);
+    int ret = fat_find_entry(fat_of(fs), ino, name, length, entry, err);
     if (ret == 0)
-        return fail(err, -ENOENT, "There is no such file in the directory");
-    return ret < 0 ? ret : 0;
+        *found = number_of(entry);
+    free(entry);
+    return ret;
 }
 
 /* ---- contents ---- */
@@ -220,6 +210,7 @@ static int fat_xattrs(struct fs *fs, uint64_t ino, fs_xattr_call call, void *opa
 /* ---- opening ---- */
 
 void fat_close_volume(struct fat *fat) {
+    fat_close_writer(fat);
     for (unsigned i = 0; i < FAT_WINDOWS; i++)
         free(fat->windows[i].bytes);
     free(fat);
@@ -256,9 +247,12 @@ static int fat_open(struct device *device, const struct probe *probe, const stru
                     struct fs **fs, struct img_error *err) {
     struct fat *fat = NULL;
     (void)probe;
-    if (options->write)
-        return fail(err, -EROFS, "FAT is not written here yet");
     int ret = fat_open_volume(device, &fat, err);
+    if (ret == 0 && options->write) {
+        ret = fat_open_writer(fat, err);
+        if (ret < 0)
+            fat_close_volume(fat);
+    }
     if (ret == 0)
         *fs = &fat->fs;
     return ret;

@@ -3,7 +3,7 @@
  *
  *   boot.c   the boot sector, read once and checked once    table.c  the table: chains of clusters, what is free
  *   dir.c    directories: slots, and the files that they make   name.c   names: code page 437, UTF-16, letters
- *   fat.c    the driver: what the others know, as vfs.h wants it
+ *   fat.c    the driver: what the others know, as vfs.h wants it      write.h   what changes a volume
  *
  * FAT has no inodes: a file is its slot in a directory, and its number here is where that slot lies on the device, in
  * units of slots. The root directory has none and is 1. What a file shows (owner, permissions, times, links, blocks) is
@@ -23,7 +23,8 @@ struct fat_geometry {
     unsigned bits; /* of a table entry: 12, 16, 32 */
     unsigned sector_size, cluster_size;
     uint64_t table, table_size; /* the copy that counts */
-    unsigned tables;
+    unsigned copies;            /* of it that are kept alike, from `table` on */
+    uint64_t copy_distance;
     uint64_t root, root_size; /* FAT12 and 16 */
     uint32_t root_cluster;    /* FAT32 */
     uint64_t data;            /* where cluster FAT_FIRST begins */
@@ -59,6 +60,7 @@ struct fat {
     uint8_t block[4096];                 /* around the slot that was looked at last */
     uint64_t block_at;
     size_t block_count;
+    struct fat_writer *writer; /* write.h; NULL: opened for reading */
 };
 
 /* ---- boot.c ---- */
@@ -69,6 +71,10 @@ int fat_probe(struct device *device, struct probe *probe);
 
 /* ---- table.c ---- */
 
+bool fat_is_cluster(const struct fat *fat, uint32_t cluster);
+/* The window with a byte of the table; the entry of a cluster. */
+int fat_load_window(struct fat *fat, uint64_t at, struct fat_window **found, struct img_error *err);
+int fat_read_entry(struct fat *fat, uint32_t cluster, uint32_t *value, struct img_error *err);
 /* Where a cluster's bytes are; -EUCLEAN: outside of the volume or of the device. */
 int fat_cluster_at(const struct fat *fat, uint32_t cluster, uint64_t *at, struct img_error *err);
 /* The first cluster of a chain. */
@@ -91,6 +97,11 @@ size_t fat_short_name(const struct fat_slot *slot, char text[FAT_SHORT_TEXT]);
 /* The same for up to `count` units of a long name. */
 size_t fat_long_name(const uint16_t *units, size_t count, char text[FS_NAME_MAX + 1]);
 void fat_label(const uint8_t name[FAT_SHORT], char text[FAT_SHORT_TEXT]);
+/* A UTF-8 name as UTF-16; 0: FAT cannot have it. */
+size_t fat_units_of(const char *name, size_t length, uint16_t units[255]);
+/* The short name for a long one. `number`: of several that would be alike, from 1 on; 0: without one. True: the name is
+ * no other than the short one (*exact), or fits it but for its case; false: it must have a number. */
+bool fat_alias_of(const uint16_t *units, size_t count, unsigned number, uint8_t alias[FAT_SHORT], bool *exact);
 /* As vfat compares: ASCII letters without their case. */
 bool fat_same_name(const char *a, size_t a_length, const char *b, size_t b_length);
 
@@ -102,6 +113,7 @@ struct fat_dir {
     struct fat_chain chain; /* cluster 0: the root of FAT12 and 16, or a directory without clusters */
     uint64_t at, end;       /* the next slot; the end of this cluster */
     uint32_t slots;         /* so far */
+    bool whole;             /* what lies behind the last slot in use is wanted too */
     uint8_t buffer[4096];
     uint64_t buffer_at;
     size_t buffer_count;
@@ -131,6 +143,9 @@ int fat_dir_open(struct fat *fat, uint64_t ino, struct fat_dir **dir, struct img
 int fat_dir_slot(struct fat_dir *dir, struct fat_slot *slot, uint64_t *at, struct img_error *err);
 /* The next file, "." and ".." left out: 1, or 0 behind the last. */
 int fat_dir_next(struct fat_dir *dir, struct fat_entry *entry, struct img_error *err);
+/* Finds an entry by its name. -ENOENT. */
+int fat_find_entry(struct fat *fat, uint64_t dir, const char *name, size_t length, struct fat_entry *entry,
+                   struct img_error *err);
 /* Bytes of all clusters of a directory. */
 int fat_dir_size(struct fat *fat, uint64_t ino, uint64_t *size, struct img_error *err);
 

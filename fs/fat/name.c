@@ -5,6 +5,7 @@
  * A name that came from here has no '/' and no NUL and is neither "." nor "..": nobody who walks a tree by these names
  * leaves it.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "fat.h"
@@ -122,6 +123,95 @@ size_t fat_long_name(const uint16_t *units, size_t count, char text[FS_NAME_MAX 
     }
     text[length] = 0;
     return leads_elsewhere(text, length) ? 0 : length;
+}
+
+/* ---- new names ---- */
+
+/* The character at *at, which moves behind it; UINT32_MAX: this is not UTF-8. */
+static uint32_t take_utf8(const uint8_t *text, size_t length, size_t *at) {
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    uint8_t c = text[(*at)++];
+    unsigned more = c < 0x80 ? 0 : c < 0xc2 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 9;
+    if (more == 9 || length - *at < more)
+        return UINT32_MAX;
+    uint32_t character = more ? c & (0x3fu >> more) : c;
+    for (unsigned i = 0; i < more; i++) {
+        if ((text[*at] & 0xc0) != 0x80)
+            return UINT32_MAX;
+        character = character << 6 | (text[(*at)++] & 0x3f);
+    }
+    bool surrogate = character >= 0xd800 && character < 0xe000;
+    return character < least[more] || character > 0x10ffff || surrogate ? UINT32_MAX : character;
+}
+
+size_t fat_units_of(const char *name, size_t length, uint16_t units[255]) {
+    size_t count = 0;
+    for (size_t at = 0; at < length;) {
+        uint32_t c = take_utf8((const uint8_t *)name, length, &at);
+        if (c < ' ' || c == UINT32_MAX || (c < 0x80 && strchr("\"*/:<>?\\|\x7f", (int)c)) ||
+            count + (c >= 0x10000 ? 2 : 1) > 255)
+            return 0;
+        if (c >= 0x10000) {
+            units[count++] = (uint16_t)(0xd800 | (c - 0x10000) >> 10);
+            units[count++] = (uint16_t)(0xdc00 | (c & 0x3ff));
+        } else {
+            units[count++] = (uint16_t)c;
+        }
+    }
+    /* Windows finds no file whose name ends so */
+    return count && (units[count - 1] == '.' || units[count - 1] == ' ') ? 0 : count;
+}
+
+/* How a unit looks in a short name; 0: not at all. *other: it was another one. */
+static uint8_t short_unit(uint16_t unit, bool *small, bool *other) {
+    if (unit >= 'a' && unit <= 'z') {
+        *small = true;
+        return (uint8_t)(unit - 'a' + 'A');
+    }
+    if ((unit >= 'A' && unit <= 'Z') || (unit >= '0' && unit <= '9') ||
+        (unit < 0x80 && strchr("!#$%&'()-@^_`{}~", unit)))
+        return (uint8_t)unit;
+    *other = true;
+    return unit == ' ' || unit == '.' ? 0 : '_';
+}
+
+/* Fills up to `room` bytes; the rest stays blank. */
+static size_t shorten(const uint16_t *units, size_t count, uint8_t *out, size_t room, bool *small, bool *other) {
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t c = short_unit(units[i], small, other);
+        if (c && length == room)
+            *other = true;
+        else if (c)
+            out[length++] = c;
+    }
+    return length;
+}
+
+bool fat_alias_of(const uint16_t *units, size_t count, unsigned number, uint8_t alias[FAT_SHORT], bool *exact) {
+    bool small = false, other = false;
+    size_t dot = count, start = 0;
+    while (start < count && (units[start] == '.' || units[start] == ' '))
+        start++;
+    for (size_t i = start; i < count; i++)
+        if (units[i] == '.')
+            dot = i;
+    other = start > 0;
+    memset(alias, ' ', FAT_SHORT);
+    size_t base = shorten(units + start, dot - start, alias, 8, &small, &other);
+    if (dot < count)
+        shorten(units + dot + 1, count - dot - 1, alias + 8, 3, &small, &other);
+    if (!base)
+        alias[base++] = '_', other = true;
+    if (number) {
+        char tail[12];
+        size_t tail_length = (size_t)snprintf(tail, sizeof(tail), "~%u", number % 1000000);
+        size_t kept = base < 8 - tail_length ? base : 8 - tail_length;
+        memcpy(alias + kept, tail, tail_length);
+        memset(alias + kept + tail_length, ' ', 8 - kept - tail_length);
+    }
+    *exact = !small && !other && !number;
+    return !other;
 }
 
 /* ---- comparison ---- */

@@ -11,11 +11,15 @@
 
 #include "../error.h"
 #include "fat.h"
+#include "write.h"
 
-static int load_window(struct fat *fat, uint64_t at, struct fat_window **found, struct img_error *err) {
+int fat_load_window(struct fat *fat, uint64_t at, struct fat_window **found, struct img_error *err) {
     uint64_t number = at / FAT_WINDOW;
     struct fat_window *window = &fat->windows[number % FAT_WINDOWS];
-    *found = window;
+    struct fat_window *pinned = fat_pinned_window(fat, number);
+    *found = pinned ? pinned : window;
+    if (pinned)
+        return 0;
     if (window->count && window->at == number * FAT_WINDOW)
         return 0;
     if (!window->bytes && !(window->bytes = malloc(FAT_WINDOW)))
@@ -31,12 +35,11 @@ static int load_window(struct fat *fat, uint64_t at, struct fat_window **found, 
     return 0;
 }
 
-/* The entry of a cluster that is in the table. */
-static int read_entry(struct fat *fat, uint32_t cluster, uint32_t *value, struct img_error *err) {
+int fat_read_entry(struct fat *fat, uint32_t cluster, uint32_t *value, struct img_error *err) {
     struct fat_window *window;
     unsigned bits = fat->geometry.bits;
     uint64_t at = (uint64_t)cluster * bits / 8;
-    int ret = load_window(fat, at, &window, err);
+    int ret = fat_load_window(fat, at, &window, err);
     if (ret < 0)
         return ret;
     const uint8_t *entry = window->bytes + (at - window->at);
@@ -49,7 +52,7 @@ static int read_entry(struct fat *fat, uint32_t cluster, uint32_t *value, struct
     return 0;
 }
 
-static bool is_cluster(const struct fat *fat, uint32_t cluster) {
+bool fat_is_cluster(const struct fat *fat, uint32_t cluster) {
     return cluster >= FAT_FIRST && cluster - FAT_FIRST < fat->geometry.clusters;
 }
 
@@ -60,7 +63,7 @@ static bool is_last(const struct fat *fat, uint32_t value) {
 
 int fat_cluster_at(const struct fat *fat, uint32_t cluster, uint64_t *at, struct img_error *err) {
     const struct fat_geometry *g = &fat->geometry;
-    if (!is_cluster(fat, cluster))
+    if (!fat_is_cluster(fat, cluster))
         return fail(err, -EUCLEAN, "FAT%u: cluster %" PRIu32 " of %" PRIu32, g->bits, cluster, g->clusters);
     *at = g->data + (uint64_t)(cluster - FAT_FIRST) * g->cluster_size;
     if (*at > fat->fs.device->size || fat->fs.device->size - *at < g->cluster_size)
@@ -76,12 +79,12 @@ int fat_chain_start(const struct fat *fat, uint32_t first, struct fat_chain *cha
 
 int fat_chain_step(struct fat *fat, struct fat_chain *chain, struct img_error *err) {
     uint32_t next;
-    int ret = read_entry(fat, chain->cluster, &next, err);
+    int ret = fat_read_entry(fat, chain->cluster, &next, err);
     if (ret < 0)
         return ret;
     if (is_last(fat, next))
         return 0;
-    if (!is_cluster(fat, next))
+    if (!fat_is_cluster(fat, next))
         return fail(err, -EUCLEAN, "FAT%u: cluster %" PRIu32 " is followed by %" PRIu32 " of %" PRIu32,
                     fat->geometry.bits, chain->cluster, next, fat->geometry.clusters);
     if (next == chain->mark)
@@ -135,7 +138,7 @@ int fat_count_free(struct fat *fat, uint64_t *clusters, struct img_error *err) {
     *clusters = 0;
     for (uint32_t i = 0; i < fat->geometry.clusters; i++) {
         uint32_t value;
-        int ret = read_entry(fat, FAT_FIRST + i, &value, err);
+        int ret = fat_read_entry(fat, FAT_FIRST + i, &value, err);
         if (ret < 0)
             return ret;
         *clusters += value == 0;
