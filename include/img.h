@@ -329,7 +329,8 @@ struct img_rebase_options {
  * With `unsafe` the disk becomes what the new chain makes of it; the image may be open with NO_BACKING or INFO then.
  * Exclusive; what img_backing gave before is gone, with `unsafe` nothing below is open afterwards. -ENOTSUP: the format
  * has no backing files; -EINVAL: no format given, or the names are too long; -ENOSPC: no room for them in the header;
- * -ELOOP: the new chain is too deep; -EAGAIN: it is in use, the image being part of it for example. */
+ * -ELOOP: the new chain is too deep, or comes back to the image; -EAGAIN: it is in use, the image being part of it for
+ * example. */
 IMG_API int img_rebase(struct img *image, const struct img_rebase_options *options,
                        struct img_error *err) IMG_WARN_UNUSED;
 

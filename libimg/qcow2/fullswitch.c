@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define BATCH (256u << 10)
-#define HOLES_MOST (1u << 20) /* clusters in holes that are looked at before it is not worth it */
+#define HOLES_MOST (1u << 20) /* looks into holes before it is not worth it */
 #define FREED_MOST (1u << 20) /* runs that are remembered */
 
 /* Writes that follow each other in the file go out together. */
@@ -49,7 +49,7 @@ struct work {
     uint64_t cursor, stop; /* where the search goes on, and ends */
     bool fresh;            /* it is behind everything that was ever handed out */
     bool last;             /* there is no other part to be searched */
-    uint64_t looked;       /* at so many clusters in holes */
+    uint64_t looked;       /* for holes, so many times */
     uint64_t hole, data;   /* the host's hole that was found last, bytes: [hole, data) */
     uint64_t l1_place, l1_clusters, snapshots_place, snapshots_clusters, table_place, table_clusters;
     uint64_t *copies, *blocks; /* in the order of the bits */
@@ -260,11 +260,13 @@ static bool only_holes(const struct work *w) {
     return !w->fresh && !w->q->file->fixed_size && !w->s->lowered;
 }
 
-/* The first cluster from `at` on that lies in a hole of the host's, or `stop`. */
+/* The first cluster from `at` on that lies in a hole of the host's, or `stop`. A file in many pieces is not looked
+ * through to its end. */
 static uint64_t next_hole(struct work *w, uint64_t at) {
     struct storage *file = w->q->file;
     uint64_t size = w->q->cluster_size, end = storage_size(file);
-    for (uint64_t from = at * size; at < w->stop && from < end; at = to_clusters(w->q, from)) {
+    for (uint64_t from = at * size; at < w->stop && from < end && w->looked++ < HOLES_MOST;
+         at = to_clusters(w->q, from)) {
         struct storage_extent e = {.length = end - from};
         if (from >= w->hole && from + size <= w->data)
             return at;
@@ -283,9 +285,8 @@ static uint64_t next_hole(struct work *w, uint64_t at) {
 
 /* Goes to the next cluster that may be taken if it counts 0. False: there is none. */
 static bool find_candidate(struct work *w) {
-    uint64_t before = w->cursor;
     if (only_holes(w))
-        w->cursor = w->looked++ < HOLES_MOST ? next_hole(w, before) : w->stop;
+        w->cursor = next_hole(w, w->cursor);
     return w->cursor < w->stop;
 }
 

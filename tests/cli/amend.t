@@ -104,6 +104,8 @@ image=snap
 both snap -o refcount_bits=64 snap
 shows one
 check "our check agrees" sh -c "cd mine && '$IMG' check -q snap"
+run sh -c "cd mine && '$IMG' amend -o compat=0.10 snap"
+is "$status $err" "1 img: compat=0.10 requires refcount_bits=16" "no other width in version 2"
 for image in snapzero oversnap; do
     both $image -o compat=0.10 $image
     shows
@@ -111,9 +113,6 @@ for image in snapzero oversnap; do
     shows two
     check "our check agrees" sh -c "cd mine && '$IMG' check -q $image"
 done
-image=snap
-run sh -c "cd mine && '$IMG' amend -o compat=0.10 snap"
-is "$status $err" "1 img: compat=0.10 requires refcount_bits=16" "no other width in version 2"
 both data -o data_file=other.raw data
 both a -o size=4M a
 both a -o size=1M a
@@ -175,14 +174,6 @@ You can use 'img rebase' instead." "the backing file is for rebase"
 # qemu-img makes an image of it that nobody can read
 run sh -c "cd mine && '$IMG' amend -o compat=0.10 zstd"
 is "$status $err" "1 img: Cannot downgrade an image with incompatible features 0x8 set" "zstd needs version 3"
-cp start/snap zeroes
-io -f qcow2 -c 'write -z 0 64k' zeroes
-qemu-img snapshot -c two zeroes
-io -f qcow2 -c 'write -P 1 0 64k' zeroes
-cp zeroes before
-run img amend -o compat=0.10 zeroes
-is "$status $err" "1 img: snapshot 'two' has zero clusters, which version 2 cannot say" "zeroes in a snapshot stop the way down"
-check "... and the image is of version 3 still" sh -c "qemu-img info zeroes | grep -q 'compat: 1.1'"
 
 # key slots: each step by both tools, and both say the same
 printf one >pw1

@@ -163,4 +163,11 @@ run sh -c "cd chain && '$IMG' rebase -b top -F qcow2 top"
 is "$status:$(printf '%s\n' "$err" | wc -l)" 1:2 "onto itself is refused"
 has "$(printf '%s\n' "$err" | tail -n 1)" "Is another process using the image [top]?" "... with a hint"
 
+# nor below itself, although -U lets it be read
+cp chain/top before
+for below in top over; do
+    run sh -c "cd chain && qemu-img create -q -f qcow2 -b top -F qcow2 over && '$IMG' rebase -U -b $below -F qcow2 top"
+    is "$status:$err" "1:img: Could not open new backing file '$below': the new backing chain of 'top' comes back to it" "below $below is refused"
+    check "... and nothing was changed" cmp chain/top before
+done
 done_testing
