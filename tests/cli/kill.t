@@ -8,14 +8,14 @@
 io() { qemu-io -f qcow2 "$@" >/dev/null || echo "# qemu-io failed: $*"; }
 printf abc >abc
 printf new >new
-key= snapshots= goes= # how `img` opens the image; the snapshots that it has; one that may be gone
+key='' snapshots='' goes='' # how `img` opens the image; the snapshots that it has; one that may be gone
 
 # start OPTION...: the image x in a new folder `before`
 start() {
     rm -rf before
     mkdir before
     (cd before && qemu-img create -q -f qcow2 "$@")
-    key= snapshots= goes=
+    key='' snapshots='' goes=''
 }
 loop() {
     rm -f before.raw after.raw
@@ -79,9 +79,9 @@ bitmaps_honest() {
         ../now.raw ../before.raw ../after.raw 2>&1 || return 1
     bitmaps x >now
     bitmaps ../before/x >was
-    bitmaps ../after/x >done
+    bitmaps ../after/x >later
     [ "$(grep '^off' now)" = "$(grep '^off' was)" ] || wrong "$(grep '^off' now), although it is disabled" || return 1
-    grep -q '^on.*in-use' now || { cmp -s now was && same before; } || { cmp -s now done && same after; } ||
+    grep -q '^on.*in-use' now || { cmp -s now was && same before; } || { cmp -s now later && same after; } ||
         wrong "the bitmaps are valid and not complete: $(cat now)"
 }
 
