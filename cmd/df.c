@@ -124,7 +124,7 @@ static void add_json(const struct df *df, const struct volume *volume, const str
 
 static void show(const struct df *df, const struct volume *volume) {
     struct img_error err = {0};
-    struct fs_space space;
+    struct fs_space space = {0};
     struct fs *fs;
     int ret = fs_open(volume->device, NULL, &fs, &err);
     if (ret == 0) {

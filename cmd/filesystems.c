@@ -117,7 +117,7 @@ static void set_cell(struct row *row, enum column column, const char *text) {
 
 /* What a mount of it would have: of the device, what is left when the filesystem's own structures are taken off. */
 static uint64_t usable_size(const struct volume *volume) {
-    struct fs_space space;
+    struct fs_space space = {0};
     struct fs *fs;
     uint64_t size = volume->size;
     if (volume->content.kind != PROBE_FILESYSTEM || !volume->device || fs_open(volume->device, NULL, &fs, NULL) < 0)
@@ -329,7 +329,7 @@ static bool parse_option(int opt, struct list *list) {
 
 static void choose_columns(struct list *list) {
     if (!memchr(list->wanted, true, sizeof(list->wanted)))
-        list->wanted[OPT_FILESYSTEMS - OPT_FILESYSTEMS] = true;
+        list->wanted[0] = true; /* OPT_FILESYSTEMS */
     if (list->options.output == OUTPUT_JSON)
         list->is_long = true;
     bool filesystems = wants(list, OPT_FILESYSTEMS) || wants(list, OPT_EXTRA);

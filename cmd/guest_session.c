@@ -144,7 +144,8 @@ static bool inspect_and_mount(struct session *session, const struct fs_open_opti
 
 static bool mount_all(struct session *session, unsigned flags) {
     struct guest_options *o = session->options;
-    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
+    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN),
+                                            .dry_run = flags & SESSION_DRY_RUN};
     struct img_error err = {0};
     if (o->nmounts == 0)
         return inspect_and_mount(session, &options);

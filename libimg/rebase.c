@@ -27,6 +27,7 @@ static int open_new(struct img *image, const struct img_rebase_options *o, struc
         .cache = o->cache,
         .format = o->backing_format,
         .ask_key = o->ask_key,
+        .find_node = o->find_node,
         .opaque = o->key_opaque,
     };
     *chain = NULL;

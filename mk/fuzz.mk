@@ -19,12 +19,13 @@ $B/fuzz_nodes: $B/obj/fuzz/fuzz_nodes.o \
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(TOOL_LIBS))
 # What reads guests.
-$B/fuzz_fat $B/fuzz_ntfs: $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP) fuzz/guest/walk.c) $B/libfs.a $B/libimg.a
+GUEST_FUZZ := $(addprefix $B/fuzz_,ext fat ntfs volumes xfs)
+$(GUEST_FUZZ): $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP) fuzz/guest/walk.c) $B/libfs.a $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(FS_LIBS))
 $B/obj/fuzz/%.o: fuzz/%.c $B/flags
 	$(call say,CC)
-	$(call compile,-Ilibimg)
+	$(call compile,-Ilibimg -I.)
 
 fuzz-programs: $(FUZZ_BIN)
 

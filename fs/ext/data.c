@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -150,15 +151,12 @@ static bool lies_in_inode(const struct ext *ext, const struct node *node) {
     return inode->i_blocks == attributes;
 }
 
-static int read_target(struct ext *ext, struct node *node, char *target, size_t size, size_t *length,
-                       struct img_error *err) {
+/* The target's bytes as they lie on the disk. */
+static int read_target(struct ext *ext, struct node *node, char *target, size_t size, struct img_error *err) {
     size_t got;
-    if (!S_ISLNK(node->inode->i_mode))
-        return fail(err, -EINVAL, "Inode %" PRIu64 " is not a symbolic link", node->ino);
     if (node->size == 0 || node->size > ext->block_size)
         return fail(err, -EUCLEAN, "The symbolic link of inode %" PRIu64 " has a target of %" PRIu64 " bytes",
                     node->ino, node->size);
-    *length = node->size;
     if (size > node->size)
         size = node->size;
     if (node_has(node, EXT4_INLINE_DATA_FL) || !lies_in_inode(ext, node))
@@ -170,13 +168,45 @@ static int read_target(struct ext *ext, struct node *node, char *target, size_t 
     return 0;
 }
 
+static int read_encrypted(struct ext *ext, struct node *node, char text[NOKEY_MAX], size_t *length,
+                          struct img_error *err) {
+    unsigned char *bytes = malloc(ext->block_size);
+    int ret = bytes ? read_target(ext, node, (char *)bytes, ext->block_size, err) : fail_no_memory(err);
+    if (ret == 0 && !(*length = nokey_target(bytes, node->size, text)))
+        ret = fail(err, -EUCLEAN, "The encrypted target of inode %" PRIu64 " is damaged", node->ino);
+    free(bytes);
+    return ret;
+}
+
+int target_length(struct ext *ext, struct node *node, uint64_t *length, struct img_error *err) {
+    char text[NOKEY_MAX];
+    size_t shown = node->size;
+    int ret = node_has(node, EXT4_ENCRYPT_FL) ? read_encrypted(ext, node, text, &shown, err) : 0;
+    *length = shown;
+    return ret;
+}
+
+static int get_target(struct ext *ext, struct node *node, char *target, size_t size, size_t *length,
+                      struct img_error *err) {
+    char text[NOKEY_MAX];
+    if (!S_ISLNK(node->inode->i_mode))
+        return fail(err, -EINVAL, "Inode %" PRIu64 " is not a symbolic link", node->ino);
+    *length = node->size;
+    if (!node_has(node, EXT4_ENCRYPT_FL))
+        return read_target(ext, node, target, size, err);
+    int ret = read_encrypted(ext, node, text, length, err);
+    if (ret == 0)
+        memcpy(target, text, size < *length ? size : *length);
+    return ret;
+}
+
 int ext_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err) {
     struct ext *ext = ext_of(fs);
     struct node *node;
     int ret = node_get(ext, ino, &node, err);
     if (ret < 0)
         return ret;
-    ret = read_target(ext, node, target, size, length, err);
+    ret = get_target(ext, node, target, size, length, err);
     node_put(ext, node);
     return ret;
 }

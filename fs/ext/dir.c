@@ -42,7 +42,8 @@ static int check_entry(struct visit *visit, const struct ext2_dir_entry_2 *entry
         return dir_damaged(visit, "a name's length is", entry->name_len);
     if (le32toh(entry->inode) > super_of(visit->ext)->s_inodes_count)
         return dir_damaged(visit, "an entry's inode is", le32toh(entry->inode));
-    if (memchr(entry->name, '\0', entry->name_len) || memchr(entry->name, '/', entry->name_len))
+    if (!node_has(visit->node, EXT4_ENCRYPT_FL) &&
+        (memchr(entry->name, '\0', entry->name_len) || memchr(entry->name, '/', entry->name_len)))
         return dir_damaged(visit, "a name holds a byte that cannot be in one, and belongs to inode",
                            le32toh(entry->inode));
     return 0;
@@ -149,10 +150,14 @@ static int gather_runs(struct visit *visit, struct run **runs, size_t *count) {
 }
 
 int dir_read_block(struct visit *visit, unsigned char *block, uint64_t number) {
+    struct summed *summed = &visit->ext->summed[number % SUMMED];
     int ret = ext_read_block(visit->ext, visit->node->ino, number, block, visit->err);
-    if (ret < 0)
+    if (ret < 0 || (summed->block == number && summed->ino == visit->node->ino))
         return ret;
-    return checksum_right(visit, block) ? 0 : dir_damaged(visit, "the checksum is wrong in block", number);
+    if (!checksum_right(visit, block))
+        return dir_damaged(visit, "the checksum is wrong in block", number);
+    *summed = (struct summed){.block = number, .ino = visit->node->ino};
+    return 0;
 }
 
 int dir_visit_block(struct visit *visit, unsigned char *block, uint64_t number) {
@@ -215,20 +220,34 @@ static bool is_dot(const char *name, size_t length) {
     return name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.'));
 }
 
+/* The name as it is shown, with a NUL behind it. */
+static int shown_name(struct visit *visit, const struct ext2_dir_entry_2 *entry, char name[NOKEY_MAX], size_t *length) {
+    if (node_has(visit->node, EXT4_ENCRYPT_FL) && !is_dot(entry->name, entry->name_len)) {
+        *length = nokey_entry(visit->ext, visit->node, entry->name, entry->name_len, name);
+        return *length ? 0 : dir_damaged(visit, "the length of an encrypted name is", entry->name_len);
+    }
+    memcpy(name, entry->name, entry->name_len);
+    name[entry->name_len] = '\0';
+    *length = entry->name_len;
+    return 0;
+}
+
 static int tell(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
     static const uint32_t types[] = {
         [EXT2_FT_REG_FILE] = S_IFREG, [EXT2_FT_DIR] = S_IFDIR,   [EXT2_FT_CHRDEV] = S_IFCHR, [EXT2_FT_BLKDEV] = S_IFBLK,
         [EXT2_FT_FIFO] = S_IFIFO,     [EXT2_FT_SOCK] = S_IFSOCK, [EXT2_FT_SYMLINK] = S_IFLNK};
-    char name[EXT2_NAME_LEN + 1];
+    char name[NOKEY_MAX];
+    size_t length;
     bool typed =
         ext2fs_has_feature_filetype(super_of(visit->ext)) && entry->file_type < sizeof(types) / sizeof(types[0]);
     if (is_dot(entry->name, entry->name_len) ||
         changed_entry(visit->ext, visit->node->ino, entry->name, entry->name_len))
         return 0;
-    memcpy(name, entry->name, entry->name_len);
-    name[entry->name_len] = '\0';
+    int ret = shown_name(visit, entry, name, &length);
+    if (ret < 0)
+        return ret;
     return visit->call(visit->opaque, &(struct fs_entry){.name = name,
-                                                         .length = entry->name_len,
+                                                         .length = length,
                                                          .ino = le32toh(entry->inode),
                                                          .type = typed ? types[entry->file_type] : 0});
 }
@@ -255,8 +274,11 @@ int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, stru
 /* ---- looking up ---- */
 
 static int compare(struct visit *visit, const struct ext2_dir_entry_2 *entry) {
-    if (entry->name_len != visit->length || memcmp(entry->name, visit->name, visit->length) != 0)
-        return 0;
+    char name[NOKEY_MAX];
+    size_t length;
+    int ret = shown_name(visit, entry, name, &length);
+    if (ret < 0 || length != visit->length || memcmp(name, visit->name, length) != 0)
+        return ret;
     visit->found = le32toh(entry->inode);
     return 1;
 }

@@ -40,6 +40,7 @@ int ext_io_fail(struct ext_io *io, struct img_error *err, errcode_t code, const 
 
 /* ---- the filesystem ---- */
 
+#define SUMMED 512           /* blocks of directories that are known to be right */
 #define NODES 16             /* inodes that are kept */
 #define MAP_END (1ull << 62) /* behind the last block of any file */
 #define MAP_RUNS 256         /* pieces of a file that one look at its map brings */
@@ -68,6 +69,11 @@ struct node {
     struct ext2_inode_large *inode; /* all s_inode_size bytes, at least those of the struct, zeroes behind */
 };
 
+/* A block of a directory whose checksum was right. A walk looks every name up: it would be summed for each of them. */
+struct summed {
+    uint64_t block, ino;
+};
+
 struct changes; /* changes.h */
 struct writer;  /* write.h */
 
@@ -80,8 +86,10 @@ struct ext {
     uint64_t first_block, blocks; /* [first_block, blocks) are the filesystem's */
     bool checksums;               /* metadata_csum */
     struct changes *changes;      /* of fast commits; NULL: none */
+    uint32_t journal_end;         /* the number behind the last transaction that was replayed */
     struct node *nodes[NODES];
     uint64_t clock;
+    struct summed summed[SUMMED];
     struct writer *writer; /* write.h; NULL: for reading */
 };
 
@@ -145,12 +153,24 @@ int ext_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t o
              struct img_error *err);
 int ext_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start, uint64_t *length,
                   struct img_error *err);
+/* The length of what ext_readlink gives. -EUCLEAN */
+int target_length(struct ext *ext, struct node *node, uint64_t *length, struct img_error *err);
 int ext_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err);
 
 /* ---- dir.c ---- */
 
 int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err);
 int ext_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err);
+
+/* ---- nokey.c: names without the key that they are encrypted with ---- */
+
+#define NOKEY_MAX 256 /* bytes, with a NUL */
+
+/* Each returns the length of the text; 0: it cannot have been a name. */
+size_t nokey_name(const uint32_t hashes[2], const char *name, size_t length, char text[NOKEY_MAX]);
+size_t nokey_entry(struct ext *ext, struct node *dir, const char *name, size_t length, char text[NOKEY_MAX]);
+/* A symbolic link's target as it lies on the disk: its length, then its bytes. */
+size_t nokey_target(const unsigned char *bytes, size_t size, char text[NOKEY_MAX]);
 
 /* ---- xattr.c ---- */
 

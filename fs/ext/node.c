@@ -195,6 +195,8 @@ int ext_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error
                              .blocks = stat_blocks(ext, node)};
     stat_times(ext, inode, stat);
     stat_device(inode, stat);
+    if (S_ISLNK(inode->i_mode))
+        ret = target_length(ext, node, &stat->size, err);
     node_put(ext, node);
-    return 0;
+    return ret;
 }

@@ -33,6 +33,7 @@ static bool is_file(const struct fat_slot *slot) {
 
 int fat_find_slot(struct fat *fat, uint64_t ino, struct fat_slot *slot, struct img_error *err) {
     uint64_t at, device_size = fat->fs.device->size;
+    *slot = (struct fat_slot){0};
     if (__builtin_mul_overflow(ino, (uint64_t)FAT_SLOT, &at) || !can_hold_slots(&fat->geometry, at) ||
         at > device_size || device_size - at < FAT_SLOT)
         return fail(err, -ENOENT, "FAT%u: there is no file with the number %" PRIu64, fat->geometry.bits, ino);

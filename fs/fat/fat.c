@@ -254,7 +254,7 @@ int fat_open_volume(struct device *device, struct fat **fat, struct img_error *e
 
 static int fat_open(struct device *device, const struct probe *probe, const struct fs_open_options *options,
                     struct fs **fs, struct img_error *err) {
-    struct fat *fat;
+    struct fat *fat = NULL;
     (void)probe;
     if (options->write)
         return fail(err, -EROFS, "FAT is not written here yet");

@@ -124,7 +124,7 @@ static int index_bytes(struct ntfs *ntfs, ntfs_inode *inode, ATTR_TYPES type, ui
 }
 
 static int list_directory(struct ntfs *ntfs, ntfs_inode *inode, struct listing *listing, struct img_error *err) {
-    uint64_t blocks, bitmap;
+    uint64_t blocks = 0, bitmap = 0;
     s64 position = 0;
     int ret = index_bytes(ntfs, inode, AT_INDEX_ALLOCATION, &blocks, err);
     if (ret == 0)

@@ -69,7 +69,10 @@ static int ntfs_space(struct fs *fs, struct fs_space *space, struct img_error *e
     ntfs_end(ntfs, saved);
     if (ret < 0)
         return ret;
+    /* bits of the bitmap behind the last cluster may be anything */
     uint64_t clusters = v->free_clusters > 0 ? (uint64_t)v->free_clusters : 0;
+    if (clusters > (uint64_t)v->nr_clusters)
+        clusters = (uint64_t)v->nr_clusters;
     uint64_t records = clusters << v->cluster_size_bits >> v->mft_record_size_bits;
     int64_t unused = (int64_t)records + v->free_mft_records;
     *space = (struct fs_space){.block_size = v->cluster_size,

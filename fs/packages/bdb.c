@@ -14,6 +14,7 @@
 
 #define HASH_MAGIC 0x00061561u
 #define PAGE_HEAD 26
+#define PAGE_MAX 65536
 
 enum { PAGE_HASH_UNSORTED = 2, PAGE_OVERFLOW = 7, PAGE_HASH_META = 8, PAGE_HASH = 13 };
 enum { ITEM_KEYDATA = 1, ITEM_OFFPAGE = 3 };
@@ -42,7 +43,7 @@ static int read_page(struct bdb *db, uint32_t number, uint8_t *page, struct img_
 }
 
 static int read_meta(struct bdb *db, struct img_error *err) {
-    uint8_t meta[72];
+    uint8_t meta[72] = {0};
     int ret = rpm_file_read(db->file, meta, sizeof(meta), 0, err);
     if (ret < 0)
         return ret;
@@ -50,7 +51,7 @@ static int read_meta(struct bdb *db, struct img_error *err) {
     if (number32(db, meta + 12) != HASH_MAGIC || meta[25] != PAGE_HASH_META)
         return fail(err, -EUCLEAN, "%s: not a hash table of Berkeley DB", db->file->path);
     db->page_size = number32(db, meta + 20);
-    if (db->page_size < 512 || db->page_size > 65536 || (db->page_size & (db->page_size - 1)) != 0)
+    if (db->page_size < 512 || db->page_size > PAGE_MAX || (db->page_size & (db->page_size - 1)) != 0)
         return fail(err, -EUCLEAN, "%s: pages of %u bytes", db->file->path, db->page_size);
     if (meta[24] != 0)
         return fail(err, -ENOTSUP, "%s: the database is encrypted", db->file->path);
@@ -60,7 +61,7 @@ static int read_meta(struct bdb *db, struct img_error *err) {
 
 /* A chain of overflow pages; each says how many bytes it holds. */
 static int read_overflow(struct bdb *db, uint32_t number, uint32_t total, struct img_error *err) {
-    uint8_t *page = malloc(db->page_size);
+    uint8_t *page = calloc(1, PAGE_MAX);
     int ret = page ? 0 : fail_no_memory(err);
     db->value.length = 0;
     while (ret == 0 && db->value.length < total) {
@@ -117,7 +118,7 @@ static int each(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call,
     struct bdb db = {.file = file, .call = call, .opaque = opaque};
     (void)log;
     int ret = read_meta(&db, err);
-    uint8_t *page = ret == 0 ? malloc(db.page_size) : NULL;
+    uint8_t *page = ret == 0 ? calloc(1, PAGE_MAX) : NULL;
     if (ret == 0 && !page)
         ret = fail_no_memory(err);
     for (uint32_t i = 1; ret == 0 && i < db.pages; i++) {

@@ -24,7 +24,7 @@ struct ndb {
 };
 
 static int read_blob(struct ndb *db, uint32_t package, uint32_t unit, struct img_error *err) {
-    uint8_t head[BLOB_HEAD];
+    uint8_t head[BLOB_HEAD] = {0};
     uint64_t at = (uint64_t)unit * UNIT;
     int ret = rpm_file_read(db->file, head, sizeof(head), at, err);
     if (ret < 0)
@@ -46,7 +46,7 @@ static int read_blob(struct ndb *db, uint32_t package, uint32_t unit, struct img
 static int read_slots(struct ndb *db, uint64_t first, uint64_t end, struct img_error *err) {
     int ret = 0;
     for (uint64_t at = first; at < end && ret == 0; at += SLOT) {
-        uint8_t slot[SLOT];
+        uint8_t slot[SLOT] = {0};
         ret = rpm_file_read(db->file, slot, sizeof(slot), at, err);
         if (ret < 0)
             return ret;
@@ -61,7 +61,7 @@ static int read_slots(struct ndb *db, uint64_t first, uint64_t end, struct img_e
 
 static int each(struct rpm_file *file, struct rpm_file *log, rpm_blob_call call, void *opaque, struct img_error *err) {
     struct ndb db = {.file = file, .call = call, .opaque = opaque};
-    uint8_t head[HEADER];
+    uint8_t head[HEADER] = {0};
     (void)log;
     int ret = rpm_file_read(file, head, sizeof(head), 0, err);
     if (ret < 0)

@@ -21,7 +21,7 @@ static const char *const folders[] = {"/usr/lib/sysimage/rpm", "/var/lib/rpm"};
 
 /* -ENOENT: there is no such file. */
 static int open_file(struct guest *guest, const char *path, struct rpm_file *file, struct img_error *err) {
-    struct fs_stat stat;
+    struct fs_stat stat = {0};
     *file = (struct rpm_file){.path = path};
     int ret = guest_resolve(guest, path, true, &file->node, err);
     if (ret == 0)

@@ -124,7 +124,7 @@ static size_t bytes_in_leaf(const struct sqlite *db, uint64_t total) {
 }
 
 static int read_overflow(struct sqlite *db, uint32_t number, uint64_t left, struct img_error *err) {
-    uint8_t *page = malloc(db->page_size), *room;
+    uint8_t *page = calloc(1, db->page_size), *room;
     int ret = page ? 0 : fail_no_memory(err);
     while (ret == 0 && left > 0) {
         size_t count = left < db->usable - 4 ? (size_t)left : db->usable - 4;
@@ -190,7 +190,7 @@ static int walk_page(struct sqlite *db, uint32_t number, const uint8_t *page, un
 static int walk(struct sqlite *db, uint32_t number, unsigned depth, row_call call, struct img_error *err) {
     if (depth > DEPTH_MAX)
         return fail(err, -EUCLEAN, "%s: a table is more than %d pages deep", db->file->path, DEPTH_MAX);
-    uint8_t *page = malloc(db->page_size);
+    uint8_t *page = calloc(1, db->page_size);
     int ret = page ? read_page(db, number, page, err) : fail_no_memory(err);
     if (ret == 0)
         ret = walk_page(db, number, page, depth, call, err);
@@ -199,7 +199,7 @@ static int walk(struct sqlite *db, uint32_t number, unsigned depth, row_call cal
 }
 
 static int read_file_header(struct sqlite *db, struct img_error *err) {
-    uint8_t head[100];
+    uint8_t head[100] = {0};
     int ret = rpm_file_read(db->file, head, sizeof(head), 0, err);
     if (ret < 0)
         return ret;

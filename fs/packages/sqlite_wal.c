@@ -72,7 +72,7 @@ static int keep_frame(struct wal *wal, uint32_t number, uint32_t frame, uint64_t
 
 static int read_frames(struct wal *wal, const uint8_t head[HEADER], struct checksum sum, uint32_t page_size,
                        struct img_error *err) {
-    uint8_t *frame = malloc(FRAME + page_size);
+    uint8_t *frame = calloc(1, FRAME + page_size);
     int ret = frame ? 0 : fail_no_memory(err);
     uint64_t at = HEADER;
     for (uint32_t i = 0; ret == 0 && i < FRAMES_MAX && wal->file->size - at >= FRAME + page_size; i++) {
@@ -95,7 +95,7 @@ static int read_frames(struct wal *wal, const uint8_t head[HEADER], struct check
 }
 
 int wal_open(struct rpm_file *file, uint32_t page_size, struct wal *wal, struct img_error *err) {
-    uint8_t head[HEADER];
+    uint8_t head[HEADER] = {0};
     struct checksum sum;
     *wal = (struct wal){.file = file};
     if (!file || file->size < HEADER)

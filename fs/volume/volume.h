@@ -76,6 +76,7 @@ struct volume_keys {
      * key is the caller's and stands until the set is closed. */
     int (*find)(void *opaque, const char *name, const char *uuid, size_t nth, struct img_key *key);
     void *opaque;
+    uint64_t work; /* what trying keys may cost altogether (volumes_spend); 0: 256 million */
 };
 
 struct volumes;

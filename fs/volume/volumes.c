@@ -244,7 +244,7 @@ int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys 
         return fail_no_memory(err);
     }
     set->keys = keys;
-    set->work_left = WORK_BUDGET;
+    set->work_left = keys && keys->work ? keys->work : WORK_BUDGET;
     int ret = add_disks(set, disks, ndisks, err);
     if (ret == 0)
         ret = scan(set, err);

@@ -67,7 +67,7 @@ void guest_put(uint64_t at, const void *bytes, size_t count) {
     pieces.list[pieces.count++].count = count;
 }
 
-static void clear(void) {
+static void forget_pieces(void) {
     if (!pieces.bytes)
         pieces.bytes =
             mmap(NULL, GUEST_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -82,7 +82,7 @@ static void clear(void) {
 struct device *guest_device(const uint8_t *data, size_t size) {
     uint64_t units = size >= 4 ? get(data, 4) : 0, at;
     size_t left = size >= 4 ? size - 4 : 0, count;
-    clear();
+    forget_pieces();
     pieces.device = (struct device){
         .ops = &pieces_ops, .size = units < GUEST_MOST / UNIT ? units * UNIT : GUEST_MOST, .sector_size = 512};
     for (data += size - left; (count = next_piece(&data, &left, &at)); data += count, left -= count)

@@ -152,6 +152,6 @@ _img() {
 
 # shellcheck disable=SC2046,SC2086  # one word for each command
 complete -o bashdefault -o default -F _img img $(printf 'img-%s ' $_img_commands)
-complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-df img-filesystems img-inspect img-rebase \
-complete -o bashdefault -o default -F _img img img-amend img-bench img-check img-commit img-compare img-convert img-create img-dd img-df img-filesystems img-inspect img-rebase \
+complete -o bashdefault -o default -F _img img img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
+complete -o bashdefault -o default -F _img img img-amend img-bench img-check img-commit img-compare img-convert img-create img-dd img-rebase \
     img-info img-io img-map img-measure img-snapshot

@@ -24,13 +24,26 @@ mkdir start
     create -o compression_type=zstd zstd 2M
     create -o lazy_refcounts=on lazy 2M
     create -o data_file=d.raw data 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1900k 10k' data
     create -o data_file=e.raw,data_file_raw=on dataraw 2M
+    io -f qcow2 -c 'write -P 1 0 300k' -c 'write -P 2 1M 64k' dataraw
     create -b a -F qcow2 over 2M
     io -f qcow2 -c 'write -z 0 128k' -c 'write -P 3 64k 1000' -c 'write -z 1900k 100k' over
     create snap 2M
     io -f qcow2 -c 'write -P 1 0 300k' snap
     qemu-img snapshot -c one snap
     io -f qcow2 -c 'write -P 2 100k 300k' snap
+    create snapzero 2M
+    io -f qcow2 snapzero -c 'write -P 1 0 300k' -c 'write -z 64k 128k' -c 'write -z -u 512k 64k'
+    qemu-img snapshot -c one snapzero
+    io -f qcow2 snapzero -c 'write -P 2 1M 64k' -c 'write -z 1M 64k'
+    qemu-img snapshot -c two snapzero
+    io -f qcow2 snapzero -c 'write -P 2 100k 300k'
+    create -b snapzero -F qcow2 oversnap 2M
+    io -f qcow2 oversnap -c 'write -z 0 128k' -c 'write -P 3 128k 64k' -c 'write -z 128k 64k' -c 'write -z 1900k 100k'
+    qemu-img snapshot -c one oversnap
+    qemu-img snapshot -c two oversnap
+    io -f qcow2 oversnap -c 'write -P 3 64k 1000'
     qemu-img create -q -f raw r.raw 1M
 )
 
@@ -74,9 +87,12 @@ lazy lazy_refcounts=off
 lazy compat=0.10
 data data_file_raw=off
 dataraw data_file_raw=off
+data refcount_bits=64
 a refcount_bits=1
 a refcount_bits=64
 snap refcount_bits=2
+data refcount_bits=64
+dataraw refcount_bits=1
 v2 compat=1.1,refcount_bits=32
 narrow refcount_bits=16,compat=0.10
 LIST
@@ -88,6 +104,14 @@ image=snap
 both snap -o refcount_bits=64 snap
 shows one
 check "our check agrees" sh -c "cd mine && '$IMG' check -q snap"
+for image in snapzero oversnap; do
+    both $image -o compat=0.10 $image
+    shows
+    shows one
+    shows two
+    check "our check agrees" sh -c "cd mine && '$IMG' check -q $image"
+done
+image=snap
 run sh -c "cd mine && '$IMG' amend -o compat=0.10 snap"
 is "$status $err" "1 img: compat=0.10 requires refcount_bits=16" "no other width in version 2"
 both data -o data_file=other.raw data

@@ -49,9 +49,8 @@ one() {
     mcopy -i vol pieces ::pieces
     mattrib -i vol +r +h +s ::pieces
     same vol "$kind"
-    "$fsdump" -p vol >probe
-    is "$(sed -n '1,3p' probe)" "$(blkid_of vol)" "$kind: type, label and UUID"
-    is "$(sed -n 's/^bytes [0-9]* \([0-9]*\) .*/\1/p' probe)" "$(free_bytes vol)" "$kind: free bytes"
+    is "$("$fsdump" -p vol)" "$(blkid_of vol)" "$kind: type, label and UUID"
+    is "$("$fsdump" -s vol | awk 'NR == 1 { print $1 * $3 }')" "$(free_bytes vol)" "$kind: free bytes"
 }
 
 one 12 512 1 4000

@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ext2, ext3 and ext4 as this machine's kernel shows them: every kind of file, contents and attributes, the free space,
+# and a copy taken at any moment as the kernel shows it after recovery. EXT_MATRIX=all: every kind of file system, large
+# trees and many copies.
+# shellcheck source-path=SCRIPTDIR
+[ "$(id -u)" != 0 ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm # a file system is synced again and again
+. "$(dirname "$0")/lib.sh"
+
+fsdump=$(dirname "$IMG")/tests/tools/fsdump
+guest=$top/tests/guest
+mkdir mnt
+truncate -s 4M probe
+mke2fs -q -F probe
+if [ "$(id -u)" != 0 ] || ! mount -o loop,ro probe mnt 2>/dev/null; then
+    echo "1..0 # skip only root can mount a file system, and not in every container"
+    exit 0
+fi
+umount mnt
+
+mount_at() { # options file
+    mount -o "loop,$1" "$2" mnt && mounted=$work/mnt
+}
+unmount() {
+    umount mnt
+    mounted=
+}
+
+# shown FILE: what the kernel shows of it goes to theirs, theirs.space
+shown() {
+    mount_at "$1" "$2" || return 1
+    python3 "$guest/tree.py" mnt >theirs
+    stat -f -c '%S %b %f %a %c %d' mnt >theirs.space
+    unmount
+}
+# ours FILE: what fsdump shows, and the file stays as it is
+ours() {
+    sha256sum <"$1" >before
+    "$fsdump" -f raw "$1" >ours && "$fsdump" -f raw -s "$1" >all.space || return 1
+    head -n 1 all.space >ours.space
+    sha256sum <"$1" | cmp -s - before
+}
+
+# tree NAME SIZE FILES mke2fs's options...
+tree() {
+    name=$1
+    files=$3
+    rm -f disk
+    truncate -s "$2" disk
+    shift 3
+    if ! mke2fs -q -F "$@" disk 2>/dev/null || ! mount_at rw disk 2>/dev/null; then
+        skip "$name" "mke2fs or the kernel does not know it"
+        return
+    fi
+    check "$name: filled" "$guest/fill" mnt "$files"
+    unmount
+    shown ro disk
+    check "$name: read, and left as it was" ours disk
+    check "$name: every file" cmp ours theirs
+    check "$name: the space" cmp ours.space theirs.space
+    run e2fsck -fn disk
+    is "$status" 0 "$name: e2fsck has nothing to say"
+}
+
+# Fast commits are replayed without a clock: the kernel gives directories that they change the time of the mount.
+no_directory_times() { sed -E 's/^(\S+ 4[0-7]{4} \S+ \S+ \S+ 0 )\S+ /\1TIME /' "$1"; }
+
+# crash NAME COPIES MOUNT-OPTIONS mke2fs's options...: copies of a file system that is being written
+crash() {
+    name=$1
+    copies=$2
+    options=$3
+    shift 3
+    rm -f disk copy.*
+    truncate -s 24M disk
+    if ! mke2fs -q -F "$@" disk 2>/dev/null || ! mount_at "$options" disk 2>/dev/null; then
+        skip "$name" "mke2fs or the kernel does not know it"
+        return
+    fi
+    mkdir mnt/d
+    python3 "$guest/writer.py" mnt/d "$copies" &
+    holder=$!
+    for _ in $(seq 100); do
+        [ "$(find mnt/d | wc -l)" -lt 10 ] || break
+        sleep 0.1
+    done
+    for i in $(seq "$copies"); do
+        sleep "0.$((RANDOM % 8 + 1))"
+        kill -STOP "$holder"
+        # The kernel writes on by itself: two copies that are the same are one moment.
+        for _ in 1 2 3 4 5 6 7 8; do
+            cp --sparse=always disk "copy.$i"
+            cmp -s disk "copy.$i" && break
+        done
+        kill -CONT "$holder"
+    done
+    kill -9 "$holder"
+    wait "$holder" 2>/dev/null
+    holder=
+    unmount
+    for i in $(seq "$copies"); do
+        check "$name $i: read, and left as it was" ours "copy.$i"
+        shown noatime "copy.$i"
+        no_directory_times ours >ours.files
+        no_directory_times theirs >theirs.files
+        check "$name $i: as after recovery, $(wc -l <theirs) files" cmp ours.files theirs.files
+        [ "${name#fast}" != "$name" ] || check "$name $i: the space" cmp ours.space theirs.space
+    done
+}
+
+files=300 size=24M copies=2
+[ "${EXT_MATRIX:-}" != all ] || files=15000 size=400M copies=20
+tree "ext2, 1 KiB" "$size" "$files" -t ext2 -b 1024 -N 20000
+tree "ext4" "$size" "$files" -t ext4 -b 4096 -N 20000
+tree "inline data" "$size" "$files" -t ext4 -O inline_data,metadata_csum_seed -b 4096 -N 20000
+tree "clusters, large values" "$size" "$files" -t ext4 -O bigalloc,ea_inode,orphan_file -C 16384 -b 4096 -N 20000
+if [ "${EXT_MATRIX:-}" = all ]; then
+    tree "ext2, 4 KiB" "$size" "$files" -t ext2 -b 4096
+    tree "ext2, small inodes" "$size" "$files" -t ext2 -I 128
+    tree "ext2, revision 0" "$size" "$files" -t ext2 -r 0
+    tree "ext3" "$size" "$files" -t ext3
+    tree "ext4, 1 KiB" "$size" "$files" -t ext4 -b 1024 -N 20000
+    tree "ext4, 2 KiB" "$size" "$files" -t ext4 -b 2048 -N 20000
+    tree "ext4, small inodes" "$size" "$files" -t ext4 -I 128
+    tree "ext4, large inodes" "$size" "$files" -t ext4 -I 1024
+    tree "meta_bg" "$size" "$files" -t ext4 -O meta_bg,^resize_inode -b 1024 -N 20000
+    tree "ea_inode" "$size" "$files" -t ext4 -O ea_inode
+    tree "large_dir" "$size" "$files" -t ext4 -O large_dir
+    tree "inline data, 1 KiB" "$size" "$files" -t ext4 -O inline_data -b 1024 -I 512 -N 20000
+    tree "orphan_file" "$size" "$files" -t ext4 -O orphan_file
+    tree "no extents" "$size" "$files" -t ext4 -O ^extents,^64bit -N 20000
+    tree "no 64bit" "$size" "$files" -t ext4 -O ^64bit
+    tree "no checksums" "$size" "$files" -t ext4 -O ^metadata_csum
+    tree "checksums of groups alone" "$size" "$files" -t ext4 -O ^metadata_csum,uninit_bg
+    tree "no journal" "$size" "$files" -t ext4 -O ^has_journal
+    tree "no index" "$size" "$files" -t ext4 -O ^dir_index
+    tree "no types" "$size" "$files" -t ext4 -O ^filetype
+    tree "flex_bg off" "$size" "$files" -t ext4 -O ^flex_bg
+    tree "project, quota" "$size" "$files" -t ext4 -O project,quota
+    tree "encryption, verity" "$size" "$files" -t ext4 -O encrypt,verity
+    crash "ext3" "$copies" rw -t ext3
+    crash "asynchronous commit" "$copies" data=writeback,journal_async_commit -t ext4
+    crash "no checksums" "$copies" rw -t ext4 -O ^metadata_csum
+    crash "commits with one checksum" "$copies" data=writeback,journal_async_commit -t ext4 -O ^metadata_csum
+    crash "inline data" "$copies" data=journal -t ext4 -O inline_data -b 4096 -I 256
+    crash "fast commit, inline data" "$copies" rw -t ext4 -O fast_commit,inline_data -b 4096 -I 256
+fi
+crash "ext4" "$copies" rw -t ext4
+crash "data in the journal" "$copies" data=journal -t ext4
+crash "fast commit" "$copies" rw -t ext4 -O fast_commit
+
+# names under a key that is not there
+rm -f disk
+truncate -s 24M disk
+mke2fs -q -F -t ext4 -b 4096 -O encrypt disk
+mount_at rw disk
+run python3 "$guest/encrypt.py" mnt 300
+unmount
+if [ "$status" = 77 ]; then
+    skip "encryption" "the kernel does not know it: $err"
+else
+    is "$status" 0 "encryption: filled"
+    mount_at ro disk
+    python3 "$guest/tree.py" mnt --no-contents >theirs
+    unmount
+    "$fsdump" -f raw -n disk >ours
+    check "encryption: names as the kernel shows them without the key" cmp ours theirs
+    run "$fsdump" -f raw disk
+    has "$err" "The file is encrypted and there is no key for it" "encryption: contents are not read, and why"
+fi
+
+# what is not read says why
+rm -f disk
+truncate -s 8M disk
+mke2fs -q -F -O journal_dev -b 4096 disk
+run "$fsdump" -f raw disk
+is "$status" 1 "a journal alone is not read"
+has "$err" "This is the journal of an ext filesystem" "... and that is said"
+done_testing
