@@ -33,6 +33,22 @@ char file_letter(uint32_t mode) {
     }
 }
 
+const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]) {
+    static const char letters[] = "rwxrwxrwx";
+    strcpy(text, "----------");
+    text[0] = file_letter(mode);
+    for (int i = 0; i < 9; i++)
+        if (mode & (0400u >> i))
+            text[1 + i] = letters[i];
+    if (mode & S_ISUID)
+        text[3] = mode & S_IXUSR ? 's' : 'S';
+    if (mode & S_ISGID)
+        text[6] = mode & S_IXGRP ? 's' : 'S';
+    if (mode & S_ISVTX)
+        text[9] = mode & S_IXOTH ? 't' : 'T';
+    return text;
+}
+
 void print_csv_field(FILE *out, const char *text) {
     if (!strpbrk(text, " \",\n")) {
         fputs(text, out);

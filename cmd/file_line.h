@@ -36,6 +36,9 @@ void print_file_line(FILE *out, const struct line_style *style, const struct fil
 void print_csv_field(FILE *out, const char *text);
 /* '-' 'd' 'b' 'c' 'p' 'l' 's', 'u' for what is none of these. */
 char file_letter(uint32_t mode);
+/* "-rwxr-sr-x", as ls writes it; returns `text`. */
+#define MODE_TEXT_SIZE 11
+const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]);
 
 #define NUMBERED_MOUNTS_MAX 256
 /* The numbers of the devices that are mounted, by the index of the mount. */
