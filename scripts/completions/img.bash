@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='amend bench bitmap cat check commit compare convert create dd df filesystems help info inspect io ls map measure rebase resize snapshot'
+_img_commands='amend bench bitmap cat check commit compare convert copy-in create dd df edit filesystems help info inspect io ls map measure rebase resize snapshot tar-in'
 _img_keys='--object --key --key-file'
 _img_names="$_img_keys --image-opts"
 # Those of all commands that look inside a disk.
@@ -21,6 +21,8 @@ _img_options() {
             --format --output "$_img_names" --help
         ;;
     cat) echo "$_img_guest" --mount ;;
+    copy-in | tar-in) echo "$_img_guest" --mount --dry-run ;;
+    edit) echo "$_img_guest" --mount --expr --backup ;;
     df) echo "$_img_guest" --output --human-readable --inodes --csv ;;
     filesystems)
         echo "$_img_guest" --output --filesystems --extra --partitions --block-devices --lvs --vgs --pvs --all --long --uuid \
