@@ -208,7 +208,7 @@ static void merge(struct run *run, struct own_bitmap *b, const char *name, const
     uint64_t per_granule = from->granularity / SECTOR, sectors = run->shadow.size / SECTOR;
     name_of(from, source);
     must(run, img_bitmap_merge(run->image, name, run->image, source, &err), "merging into", b, &err);
-    for (uint64_t s = 0; b != from && s < sectors; s++) {
+    for (uint64_t s = 0; s < sectors; s++) {
         uint64_t first = s / per_granule * per_granule;
         set(b, s, get(from, s));
         for (uint64_t i = first; get(from, s) && i < first + per_granule && i < sectors; i++)
@@ -222,8 +222,9 @@ void bitmaps_start(struct run *run) {
 }
 
 void op_bitmap(struct run *run) {
-    struct own_bitmap *b = &run->bitmaps[rng_below(&run->rng, OWN_BITMAPS)];
-    struct own_bitmap *other = &run->bitmaps[rng_below(&run->rng, OWN_BITMAPS)];
+    unsigned which = (unsigned)rng_below(&run->rng, OWN_BITMAPS);
+    unsigned next = (which + 1 + (unsigned)rng_below(&run->rng, OWN_BITMAPS - 1)) % OWN_BITMAPS;
+    struct own_bitmap *b = &run->bitmaps[which], *other = &run->bitmaps[next];
     struct img_error err = {0};
     unsigned dice = (unsigned)rng_below(&run->rng, 8);
     char name[24];

@@ -396,7 +396,7 @@ static void one_operation(struct run *run) {
     unsigned dice = (unsigned)rng_below(rng, 1000);
     unsigned what = dice < 300 ? 0 : dice < 600 ? 1 : dice < 690 ? 2 : dice < 790 ? 3 : 4;
     run->operations++;
-    if (run->config.bitmaps && rng_one_in(rng, 12)) {
+    if (run->config.bitmaps && rng_one_in(rng, 8)) {
         op_bitmap(run);
     } else if (what < 4) {
         struct range r = pick_range(&run->config, rng, 0, run->shadow.size, rng_one_in(rng, 2) ? 1 : SECTOR);
