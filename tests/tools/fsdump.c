@@ -220,7 +220,8 @@ int main(int argc, char **argv) {
     }
     if (optind != argc - 1)
         return EXIT_FAILURE;
-    if (img_open(argv[optind], &options, &image, &err) < 0 || device_of_image(image, sector, DISK_READ, &disk, &err) < 0 ||
+    if (img_open(argv[optind], &options, &image, &err) < 0 ||
+        device_of_image(image, sector, DISK_READ, &disk, &err) < 0 ||
         device_of_range(disk, offset, length ? length : disk->size - offset, &device, &err) < 0 ||
         fs_open(device, NULL, &fs, &err) < 0)
         stop(argv[optind], &err);
