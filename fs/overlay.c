@@ -234,21 +234,21 @@ int device_of_overlay(struct device *below, unsigned unit, int spill, struct dev
     return 0;
 }
 
-int overlay_redirect(struct device *device, uint64_t offset, uint64_t from, struct img_error *err) {
-    struct overlay *overlay = (struct overlay *)device;
+int overlay_redirect(struct device *overlay, uint64_t offset, uint64_t from, struct img_error *err) {
+    struct overlay *over = (struct overlay *)overlay;
     struct entry *entry;
-    if (offset % overlay->unit || from % overlay->unit || offset >= device->size || from >= device->size)
+    if (offset % over->unit || from % over->unit || offset >= overlay->size || from >= overlay->size)
         return fail(err, -EINVAL, "%" PRIu64 " cannot stand for %" PRIu64 " in a device of %" PRIu64 " bytes", from,
-                    offset, device->size);
-    int ret = claim(overlay, offset / overlay->unit, &entry, err);
+                    offset, overlay->size);
+    int ret = claim(over, offset / over->unit, &entry, err);
     /* A slot that had been written stays behind unused; its bytes are bounded by the limit like all. */
     if (ret == 0)
         *entry = (struct entry){.unit = entry->unit, .place = from};
     return ret;
 }
 
-size_t overlay_count(const struct device *device) {
-    return ((const struct overlay *)device)->count;
+size_t overlay_count(const struct device *overlay) {
+    return ((const struct overlay *)overlay)->count;
 }
 
 int overlay_settle(struct device *device, struct img_error *err) {

@@ -193,7 +193,7 @@ static void merge_inode(struct ext2_inode_large *inode, const unsigned char *raw
 
 static int replay_inode(struct ext *ext, const struct note *note, struct img_error *err) {
     struct ext2_inode_large *inode;
-    uint64_t place;
+    uint64_t place = 0;
     int ret = load_inode(ext, get32(note->value), &inode, &place, err);
     if (ret < 0)
         return ret;
@@ -207,7 +207,7 @@ enum links { ONE_MORE, ONE_LESS, JUST_ONE };
 
 static int change_links(struct ext *ext, uint32_t ino, enum links links, struct img_error *err) {
     struct ext2_inode_large *inode;
-    uint64_t place;
+    uint64_t place = 0;
     int ret = load_inode(ext, ino, &inode, &place, err);
     if (ret < 0)
         return ret;

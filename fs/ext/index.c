@@ -33,7 +33,7 @@ struct search {
 
 /* Where a block of the directory lies. */
 static int place(struct search *search, uint32_t block, uint64_t *number) {
-    struct run run;
+    struct run run = {0};
     uint64_t blocks = search->visit->node->size >> search->visit->ext->block_bits;
     int ret = map_find(search->visit->ext, search->visit->node, block, &run, search->visit->err);
     if (ret == 0 && (block >= blocks || !run.physical))
@@ -58,8 +58,8 @@ static unsigned find_pair(const struct search *search, const struct level *level
 /* Reads a block of pairs into a level and stands on the first one. */
 static int read_level(struct search *search, struct level *level, uint32_t block, size_t begin) {
     size_t size = search->visit->ext->block_size;
-    uint64_t number;
-    uint16_t counts[2];
+    uint64_t number = 0;
+    uint16_t counts[2] = {0};
     if (!level->bytes && !(level->bytes = malloc(size)))
         return fail_no_memory(search->visit->err);
     int ret = place(search, block, &number);
@@ -131,7 +131,7 @@ static int read_root(struct search *search) {
 
 static int visit_leaves(struct search *search, unsigned char *block) {
     for (unsigned i = 0; i < LEAVES_MAX; i++) {
-        uint64_t number;
+        uint64_t number = 0;
         int ret = place(search, child(&search->levels[search->depth - 1]), &number);
         if (ret == 0)
             ret = dir_visit_block(search->visit, block, number);

@@ -166,7 +166,10 @@ static bool range_of(io_channel channel, unsigned long long block, int count, si
 }
 
 static errcode_t open_channel(const char *name, int flags, io_channel *channel) {
-    struct ext_io *io = (struct ext_io *)(uintptr_t)strtoull(name, NULL, 16);
+    void *named = NULL;
+    if (sscanf(name, "%p", &named) != 1)
+        return EXT2_ET_BAD_DEVICE_NAME;
+    struct ext_io *io = named;
     (void)flags;
     io->channel = (struct struct_io_channel){.magic = EXT2_ET_MAGIC_IO_CHANNEL,
                                              .manager = &io->manager,
@@ -238,7 +241,7 @@ int ext_io_new(struct device *device, struct ext_io **io, struct img_error *err)
                                               .flush = flush,
                                               .read_blk64 = read_blocks,
                                               .write_blk64 = write_blocks};
-    snprintf(new->name, sizeof(new->name), "%" PRIxPTR, (uintptr_t) new);
+    snprintf(new->name, sizeof(new->name), "%p", (void *)new);
     *io = new;
     return 0;
 }

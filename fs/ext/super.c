@@ -61,7 +61,7 @@ static void write_uuid(const uint8_t *uuid, char *text, size_t size) {
 }
 
 int ext_probe(struct device *device, struct probe *probe) {
-    struct ext2_super_block super;
+    struct ext2_super_block super = {0};
     if (ext_read_super(device, &super, NULL) < 0 || super.s_magic != EXT2_SUPER_MAGIC)
         return -ENOENT;
     probe->kind = PROBE_FILESYSTEM;

@@ -241,7 +241,7 @@ static int tell(struct visit *visit, const struct place *place, const struct ext
         return tell_value(visit, entry, place->bytes + place->values + le16toh(entry->e_value_offs), size);
     if (!ext2fs_has_feature_ea_inode(super_of(visit->ext)) || size > VALUE_MAX || (visit->large += size) > LARGE_MAX)
         return damaged(visit, "a value in an inode has the size", size);
-    unsigned char *value = malloc(size + 1);
+    unsigned char *value = calloc(1, size + 1);
     if (!value)
         return fail_no_memory(visit->err);
     int ret = read_value(visit, entry, value);

@@ -11,13 +11,22 @@ def some(names):
     return random.choice(names) if names else None
 
 
+def content(size):
+    """Now and then blocks that begin as those of a journal do, which a journal has to hide."""
+    data = bytearray(random.randbytes(size))
+    if random.random() < 0.2:
+        for at in range(0, size, 1024):
+            data[at:at + 4] = b'\xc0\x3b\x39\x98'
+    return bytes(data[:size])
+
+
 def write(path, size, sync, how):
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
     if how == 'end':
         os.lseek(fd, 0, os.SEEK_END)
     elif how == 'hole':
         os.lseek(fd, random.randrange(1 << 20), os.SEEK_SET)
-    os.write(fd, random.randbytes(size))
+    os.write(fd, content(size))
     if sync:
         os.fsync(fd)
     os.close(fd)
