@@ -15,9 +15,9 @@
 
 #include "fuzz.h"
 
-#include "fs/vfs.h"
-#include "fs/xfs/log_format.h"
-#include "fs/xfs/xfs.h"
+#include "../fs/vfs.h"
+#include "../fs/xfs/log_format.h"
+#include "../fs/xfs/xfs.h"
 
 enum { SECTOR = 512, HEAD = 4, RECORD = 4 + SECTOR, MOST_SECTORS = 1 << 20, MOST_INODES = 300, MOST_NAMES = 2000 };
 

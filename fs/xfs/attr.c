@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 struct walk {
@@ -117,7 +117,7 @@ static int read_remote(struct walk *walk, uint64_t block, uint32_t length) {
     if (!walk->value && !(walk->value = malloc(XFS_ATTR_VALUE_MAX)))
         return fail_no_memory(walk->err);
     for (uint32_t done = 0, part; done < length; done += part, block++) {
-        struct xfs_block *found;
+        struct xfs_block *found = NULL;
         int ret = xfs_fork_block(xfs, walk->inode, &walk->inode->attr, block, xfs->geo.block_size,
                                  xfs->geo.v5 ? XFS_KIND_ATTR_REMOTE : XFS_KIND_RAW, &found, walk->err);
         if (ret < 0)
@@ -169,9 +169,9 @@ static int walk_leaf(struct walk *walk, const struct xfs_block *leaf) {
 static int walk_leaves(struct walk *walk) {
     struct xfs *xfs = walk->xfs;
     const struct xfs_fork *fork = &walk->inode->attr;
-    struct xfs_block *leaf;
-    struct xfs_extent extent;
-    uint32_t leaf_block;
+    struct xfs_block *leaf = NULL;
+    struct xfs_extent extent = {0};
+    uint32_t leaf_block = 0;
     int ret = xfs_map(xfs, walk->inode, fork, 0, &extent, walk->err);
     if (ret < 0 || extent.hole) /* a fork whose last attribute was removed */
         return ret;

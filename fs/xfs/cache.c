@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 enum { CACHE_BYTES = 8 << 20, CACHE_HASH = 1024 };

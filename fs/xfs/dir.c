@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 static uint32_t type_of(uint8_t ftype) {
@@ -100,10 +100,10 @@ int xfs_dir_entry_at(const struct xfs *xfs, const struct xfs_block *block, uint3
 
 static int list_block(const struct xfs *xfs, uint64_t dir, const struct xfs_block *block, fs_entry_call call,
                       void *opaque, struct img_error *err) {
-    uint32_t end, size;
+    uint32_t end = 0, size = 0;
     int ret = xfs_dir_data_end(xfs, block, &end, err);
     for (uint32_t offset = block->shape->header; ret == 0 && offset < end; offset += size) {
-        const struct xfs_disk_dir_entry *entry;
+        const struct xfs_disk_dir_entry *entry = NULL;
         if (end - offset == XFS_DIR_ALIGN &&
             get16(*(const be16 *)(block->bytes + offset)) == XFS_DIR_FREE_TAG) /* free space too small for an entry */
             break;
@@ -123,8 +123,8 @@ static int list_blocks(struct xfs *xfs, const struct xfs_inode *inode, fs_entry_
     uint64_t size = inode->size < XFS_DIR_LEAF_OFFSET ? inode->size : XFS_DIR_LEAF_OFFSET;
     uint64_t step = xfs->geo.dir_size >> shift, most = xfs->geo.blocks; /* a block may be in one directory once */
     for (uint64_t at = 0; at < (size + xfs->geo.block_size - 1) >> shift;) {
-        struct xfs_extent extent;
-        struct xfs_block *block;
+        struct xfs_extent extent = {0};
+        struct xfs_block *block = NULL;
         int ret = xfs_map(xfs, inode, &inode->data, at, &extent, err);
         if (ret < 0)
             return ret;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 static int get_regular(struct xfs *xfs, uint64_t ino, struct xfs_inode *inode, struct img_error *err) {
@@ -36,7 +36,7 @@ int xfs_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t o
         count = inode.size - offset;
     uint8_t *to = buffer;
     for (size_t left = count; left > 0;) {
-        struct xfs_extent extent;
+        struct xfs_extent extent = {0};
         uint64_t block = offset >> xfs->geo.block_log, inside = offset & (xfs->geo.block_size - 1);
         if ((ret = xfs_map(xfs, &inode, &inode.data, block, &extent, err)) < 0)
             return ret;
@@ -67,7 +67,7 @@ int xfs_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start,
         return ret;
     uint64_t end = (inode.size + xfs->geo.block_size - 1) >> shift; /* blocks */
     for (uint64_t block = offset >> shift; offset < inode.size && block < end;) {
-        struct xfs_extent extent;
+        struct xfs_extent extent = {0};
         if ((ret = xfs_map(xfs, &inode, &inode.data, block, &extent, err)) < 0)
             return ret;
         uint64_t next = extent.start + extent.count;
@@ -86,8 +86,8 @@ int xfs_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start,
 static int read_target(struct xfs *xfs, const struct xfs_inode *inode, char *target, struct img_error *err) {
     uint64_t done = 0, block = 0;
     while (done < inode->size) {
-        struct xfs_extent extent;
-        struct xfs_block *found;
+        struct xfs_extent extent = {0};
+        struct xfs_block *found = NULL;
         int ret = xfs_map(xfs, inode, &inode->data, block, &extent, err);
         if (ret < 0)
             return ret;

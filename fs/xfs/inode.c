@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 enum { WINDOW = 16 << 10 }; /* bytes of inodes that are read at once: they are used one after the other */
@@ -133,8 +133,8 @@ static int take_forks(const struct xfs *xfs, const struct xfs_disk_inode *disk, 
 
 int xfs_inode_get(struct xfs *xfs, uint64_t ino, struct xfs_inode *inode, struct img_error *err) {
     const struct xfs_disk_inode *disk = (const struct xfs_disk_inode *)inode->bytes;
-    struct xfs_block *block;
-    struct xfs_piece window;
+    struct xfs_block *block = NULL;
+    struct xfs_piece window = {0};
     uint32_t offset = 0;
     int ret = find_place(&xfs->geo, ino, &window, &offset, err);
     if (ret == 0)

@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../error.h"
 #include "../overlay.h"
-#include "error.h"
 
 enum {
     MAX_HEADERS = XLOG_MAX_RECORD / (XLOG_CYCLES * XLOG_BLOCK),
@@ -170,7 +170,7 @@ static int find_boundary(struct log *log, uint32_t first_cycle, uint32_t last_cy
         return 0;
     }
     while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2, cycle;
+        uint32_t middle = low + (high - low) / 2, cycle = 0;
         int ret = read_cycle(log, middle, &cycle, err);
         if (ret < 0)
             return ret;
@@ -208,8 +208,8 @@ static int find_hole(struct log *log, uint32_t boundary, uint32_t first_cycle, u
 
 /* Moves *head back to the front of the record before it, if that is not whole. */
 static int cut_part(struct log *log, uint32_t *head, struct img_error *err) {
-    struct record record;
-    uint32_t at;
+    struct record record = {0};
+    uint32_t at = 0;
     int ret = find_before(log, *head, &at, err);
     if (ret == 0)
         ret = read_record(log, at, &record, err);
@@ -224,7 +224,7 @@ static int cut_part(struct log *log, uint32_t *head, struct img_error *err) {
 /* Moves *head back to the first of the last records whose checksum is wrong. */
 static int cut_torn(struct log *log, uint32_t *head, struct img_error *err) {
     uint32_t records[XLOG_MAX_OPEN_RECORDS], count = 0, at = *head, tail = 0;
-    struct record record;
+    struct record record = {0};
     int ret;
     do {
         if ((ret = find_before(log, at, &at, err)) < 0)
@@ -249,7 +249,7 @@ static int cut_torn(struct log *log, uint32_t *head, struct img_error *err) {
 
 /* *head, and the last record before it. -ENOENT: nothing was ever written. */
 static int find_head(struct log *log, uint32_t *head, struct record *last, struct img_error *err) {
-    uint32_t first_cycle, last_cycle, boundary, at;
+    uint32_t first_cycle = 0, last_cycle = 0, boundary = 0, at = 0;
     int ret = read_cycle(log, 0, &first_cycle, err);
     if (ret == 0)
         ret = read_cycle(log, log->blocks - 1, &last_cycle, err);
@@ -277,7 +277,7 @@ static int walk(struct log *log, uint32_t tail, uint32_t head, struct xlog_parse
     uint32_t left = distance(log, tail, head);
     int ret = 0;
     for (uint32_t at = tail; left > 0 && ret == 0;) {
-        struct record record;
+        struct record record = {0};
         if ((ret = read_record(log, at, &record, err)) < 0)
             break;
         uint32_t blocks = record.headers + record.data;
@@ -298,7 +298,7 @@ static int walk(struct log *log, uint32_t tail, uint32_t head, struct xlog_parse
 }
 
 static int replay_between(struct log *log, uint32_t tail, uint32_t head, struct img_error *err) {
-    struct xlog_replay *replay;
+    struct xlog_replay *replay = NULL;
     struct xfs *xfs = log->xfs;
     int ret = device_of_overlay(xfs->device, XLOG_BLOCK, -1, &xfs->overlay, err);
     if (ret < 0)
@@ -315,8 +315,8 @@ static int replay_between(struct log *log, uint32_t tail, uint32_t head, struct 
 }
 
 static int replay_log(struct log *log, struct img_error *err) {
-    struct record last;
-    uint32_t head;
+    struct record last = {0};
+    uint32_t head = 0;
     int ret = find_head(log, &head, &last, err);
     if (ret == -ENOENT)
         return 0;

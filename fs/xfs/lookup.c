@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 struct wanted {
@@ -42,9 +42,9 @@ static int try_address(struct xfs *xfs, const struct xfs_inode *inode, uint32_t 
                        struct img_error *err) {
     uint64_t byte = (uint64_t)address * XFS_DIR_ALIGN;
     uint64_t first = byte / xfs->geo.dir_size * (xfs->geo.dir_size >> xfs->geo.block_log);
-    const struct xfs_disk_dir_entry *entry;
-    struct xfs_block *block;
-    uint32_t end, size;
+    const struct xfs_disk_dir_entry *entry = NULL;
+    struct xfs_block *block = NULL;
+    uint32_t end = 0, size = 0;
     int ret = xfs_fork_block(xfs, inode, &inode->data, first, xfs->geo.dir_size, XFS_KIND_DIR_DATA, &block, err);
     if (ret < 0)
         return ret;
@@ -83,8 +83,8 @@ static int try_entries(struct xfs *xfs, const struct xfs_inode *inode, const str
 /* `block` is the only one of the directory: its own entries lead into it. */
 static int try_tail(struct xfs *xfs, const struct xfs_inode *inode, const struct xfs_block *block,
                     struct wanted *wanted, struct img_error *err) {
-    uint32_t end;
-    bool more;
+    uint32_t end = 0;
+    bool more = false;
     int ret = xfs_dir_data_end(xfs, block, &end, err);
     if (ret < 0)
         return ret;
@@ -106,8 +106,8 @@ static int try_leaf(struct xfs *xfs, const struct xfs_inode *inode, const struct
 
 static int try_leaves(struct xfs *xfs, const struct xfs_inode *inode, struct wanted *wanted, struct img_error *err) {
     uint64_t root = XFS_DIR_LEAF_OFFSET >> xfs->geo.block_log;
-    struct xfs_block *leaf;
-    uint32_t leaf_block;
+    struct xfs_block *leaf = NULL;
+    uint32_t leaf_block = 0;
     bool more = true;
     int ret = xfs_da_descend(xfs, inode, &inode->data, root, xfs->geo.dir_size, wanted->hash, XFS_KIND_DIR_LEAF, &leaf,
                              &leaf_block, err);
@@ -123,7 +123,7 @@ static int try_leaves(struct xfs *xfs, const struct xfs_inode *inode, struct wan
 }
 
 static int try_blocks(struct xfs *xfs, const struct xfs_inode *inode, struct wanted *wanted, struct img_error *err) {
-    struct xfs_block *first;
+    struct xfs_block *first = NULL;
     int ret = xfs_fork_block(xfs, inode, &inode->data, 0, xfs->geo.dir_size, XFS_KIND_DIR_DATA, &first, err);
     if (ret < 0)
         return ret;

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 static void decode(const struct xfs_disk_extent *disk, struct xfs_extent *extent) {
@@ -100,7 +100,7 @@ static int find_in_tree(struct xfs *xfs, const struct xfs_inode *inode, const st
     unsigned level = get16(root->level), count = get16(root->records);
     size_t most = (fork->length - sizeof(*root)) / 16;
     uint64_t end = UINT64_MAX;
-    struct xfs_block *node;
+    struct xfs_block *node = NULL;
     if (level == 0 || level > XFS_BMBT_MAX_LEVEL)
         return bad_tree(inode, 0, "the level", level, err);
     if (count == 0 || count > most)
@@ -142,7 +142,7 @@ int xfs_fork_block(struct xfs *xfs, const struct xfs_inode *inode, const struct 
     uint32_t blocks = bytes >> xfs->geo.block_log;
     size_t count = 0;
     while (blocks > 0) {
-        struct xfs_extent extent;
+        struct xfs_extent extent = {0};
         int ret = xfs_map(xfs, inode, fork, block, &extent, err);
         if (ret < 0)
             return ret;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 static void close_xfs(struct fs *fs) {

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 
 struct cancelled {
     struct cancelled *next;
@@ -87,7 +87,7 @@ int xlog_replay_note(void *opaque, const struct xlog_transaction *transaction, s
     struct xlog_replay *replay = opaque;
     for (const struct xlog_item *item = transaction->first; item; item = item->next) {
         unsigned type = xlog_item_type(item);
-        struct xlog_buffer_place place;
+        struct xlog_buffer_place place = {0};
         if (type < XLOG_ITEM_FIRST || type > XLOG_ITEM_LAST)
             return fail(err, -EUCLEAN, "An item in the XFS log has the type 0x%x", type);
         if (type != XLOG_ITEM_BUFFER)
@@ -149,7 +149,7 @@ static void seal_inodes(const struct xlog_replay *replay, uint8_t *buffer, size_
 
 static int seal(struct xlog_replay *replay, struct xlog_buffer_place place, struct img_error *err) {
     uint8_t *buffer = replay->buffer;
-    size_t length;
+    size_t length = 0;
     int ret = read_buffer(replay, place, &length, err);
     if (ret < 0)
         return ret;
@@ -216,8 +216,8 @@ static int copy_chunks(const struct xlog_replay *replay, const struct xlog_item 
 static int replay_buffer(struct xlog_replay *replay, const struct xlog_item *item, uint64_t lsn,
                          struct img_error *err) {
     unsigned flags = get_le16(((const struct xlog_disk_buffer *)item->regions[0].bytes)->flags);
-    struct xlog_buffer_place place;
-    size_t length;
+    struct xlog_buffer_place place = {0};
+    size_t length = 0;
     int ret = buffer_place(replay, item, &place, err);
     if (ret < 0)
         return ret;

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 #include "replay.h"
 
 struct change {

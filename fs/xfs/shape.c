@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 #define AT(type, field) offsetof(struct type, field)

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 struct feature {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "../error.h"
 #include "log.h"
 
 static void free_transaction(struct xlog_transaction *transaction) {

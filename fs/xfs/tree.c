@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "error.h"
+#include "../error.h"
 #include "xfs.h"
 
 size_t xfs_da_header(const struct xfs *xfs, size_t counts) {
@@ -52,7 +52,7 @@ int xfs_da_descend(struct xfs *xfs, const struct xfs_inode *inode, const struct 
     if (block > UINT32_MAX)
         return fail(err, -EUCLEAN, "The tree of names of inode %" PRIu64 " is too far from its front", inode->ino);
     for (uint32_t at = (uint32_t)block;;) {
-        struct xfs_block *found;
+        struct xfs_block *found = NULL;
         unsigned kinds = level == 1 ? leaf_kind : level ? XFS_KIND_NODE : leaf_kind | XFS_KIND_NODE;
         int ret = xfs_fork_block(xfs, inode, fork, at, bytes, kinds, &found, err);
         if (ret < 0)
@@ -76,7 +76,7 @@ int xfs_da_next(struct xfs *xfs, const struct xfs_inode *inode, const struct xfs
     *leaf = NULL;
     if (next == 0)
         return 0;
-    struct xfs_block *found;
+    struct xfs_block *found = NULL;
     int ret = xfs_fork_block(xfs, inode, fork, next, bytes, leaf_kind, &found, err);
     if (ret < 0)
         return ret;

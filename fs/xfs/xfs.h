@@ -127,7 +127,7 @@ struct xfs_piece {
 /* The block that `pieces` make up, which has the address of the first: one of `kinds`, as xfs_shape_check. It stands
  * until xfs_block_put. */
 int xfs_block_get(struct xfs *xfs, const struct xfs_piece *pieces, size_t count, unsigned kinds, uint64_t owner,
-                  struct xfs_block **block, struct img_error *err) IMG_WARN_UNUSED;
+                  struct xfs_block **result, struct img_error *err) IMG_WARN_UNUSED;
 void xfs_block_put(struct xfs *xfs, struct xfs_block *block); /* NULL is allowed */
 
 /* ---- inode.c ---- */

@@ -38,7 +38,7 @@ version4() {
     check "$name: read, and left as it was" ours disk
     without_times ours | sed 's/ - / /' >ours.plain
     check "$name: every file" cmp ours.plain wanted
-    root=$(xfs_db -c sb -c 'print rootino' disk | sed 's/.*= //')
+    root=$(xfs_db -c sb -c 'print rootino' disk 2>/dev/null | sed 's/.*= //')
     for size in 10 200 1000 3000 9000 65536; do
         for word in one two three; do
             echo "attr_set -u -v $size $word$size"
@@ -61,7 +61,6 @@ if [ -n "${XFS_MATRIX:-}" ]; then
     version4 'version 4, blocks of 512 bytes, directories of 4096' -b size=512 -n size=4096
     version4 'version 4, blocks of 64 KiB' -b size=65536 -i size=2048
     version4 'version 4, version 1 of the log' -l version=1
-    version4 'version 4, attributes where they always were' -i attr=1
 fi
 
 mount_at() { # options file
