@@ -393,7 +393,7 @@ static bool change(struct amend *a) {
         a->image = NULL;
     }
     if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report("%s", err.text);
+        report_sentence(&err);
     return ret == 0;
 }
 

@@ -11,9 +11,6 @@
 #include "report.h"
 #include "secret.h"
 
-/* Names inside images that are no paths: no chain is longer. */
-#define MAX_FOUND 64
-
 static bool image_opts; /* --image-opts */
 
 int next_option(const struct command *command, int argc, char **argv) {
@@ -139,17 +136,10 @@ void warn_probed_raw(const char *path, struct img *image) {
         stderr);
 }
 
-/* What was read of names inside the images that are being opened. */
-struct found {
-    struct nodes *list[MAX_FOUND];
-    size_t count;
-};
-
-/* img_open_options.find_node */
-static int find_node(void *opaque, const char *name, const struct img_node **node, struct img_error *err) {
-    struct found *found = opaque;
+int find_node(void *opaque, const char *name, const struct img_node **node, struct img_error *err) {
+    struct found_nodes *found = opaque;
     char *wrong = NULL;
-    if (found->count == MAX_FOUND)
+    if (found->count == FOUND_NODES_MAX)
         return -ELOOP;
     struct nodes *n = nodes_is_name(name) ? nodes_parse(name, false, NULL, secret_find, &wrong) : NULL;
     if (!n) {
@@ -161,6 +151,11 @@ static int find_node(void *opaque, const char *name, const struct img_node **nod
     found->list[found->count++] = n;
     *node = nodes_root(n);
     return 0;
+}
+
+void found_nodes_free(struct found_nodes *found) {
+    while (found->count > 0)
+        nodes_free(found->list[--found->count]);
 }
 
 /* The sentence names the file that is to blame; who named a tree is told of the tree. */
@@ -211,7 +206,7 @@ static struct img *open_plain(const char *path, const struct img_open_options *o
 
 struct img *open_image_as(const char *path, bool as_options, const struct img_open_options *options) {
     struct img_open_options with_key = *options;
-    struct found found = {0};
+    struct found_nodes found = {0};
 
     if (as_options && options->format) {
         report("--image-opts and --format are mutually exclusive");
@@ -232,8 +227,7 @@ struct img *open_image_as(const char *path, bool as_options, const struct img_op
     }
     struct img *image =
         as_options || nodes_is_name(path) ? open_nodes(path, as_options, with_key) : open_plain(path, &with_key);
-    while (found.count > 0)
-        nodes_free(found.list[--found.count]);
+    found_nodes_free(&found);
     return image;
 }
 

@@ -56,8 +56,9 @@ static int run(int argc, char **argv) {
     struct session *session = session_open(&options, 0);
     if (!session)
         return EXIT_FAILURE;
-    while (optind < argc && status == EXIT_SUCCESS)
-        if (!print_file(session->guest, argv[optind++]))
+    /* As cat, it goes on with the next when one cannot be read. */
+    for (; optind < argc; optind++)
+        if (!print_file(session->guest, argv[optind]))
             status = EXIT_FAILURE;
     session_close(session);
     return status;

@@ -108,6 +108,15 @@ void warn_probed_raw(const char *path, struct img *image);
 struct img *open_image(const char *path, const struct img_open_options *options);
 /* The same, with the word whether the argument is a list of options (--image-opts) or a name. */
 struct img *open_image_as(const char *path, bool as_options, const struct img_open_options *options);
+/* img_open_options.find_node for names inside images that stand for a tree of nodes, "json:{...}". `opaque`: what was
+ * read of them, a struct found_nodes that starts with zeroes and stands until the open has returned. */
+#define FOUND_NODES_MAX 128
+struct found_nodes {
+    struct nodes *list[FOUND_NODES_MAX];
+    size_t count;
+};
+int find_node(void *opaque, const char *name, const struct img_node **node, struct img_error *err);
+void found_nodes_free(struct found_nodes *found);
 /* Was --image-opts given? */
 bool image_opts_given(void);
 /* What an argument is called once its image is open, as qemu-img shows it. The caller frees. */

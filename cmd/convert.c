@@ -91,7 +91,7 @@ static bool collect_options(struct convert *c) {
         return false;
     }
     if (options_parse(c->options, a->options, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         return false;
     }
     options_set_size(c->options, "size", c->sources.size);
@@ -139,16 +139,20 @@ static bool begin_data_file(struct convert *c) {
 
 static bool create_files(struct convert *c) {
     struct img_create_options create = c->create;
+    struct found_nodes found = {0};
     struct img_error err = {0};
     char *data_name = c->data.temporary ? target_data_name(&c->data, &c->file) : NULL;
 
     create.write_to = target_write_to(&c->file);
     create.data_write_to = target_write_to(&c->data);
     create.interrupted = ask_interrupted;
+    create.find_node = find_node;
+    create.node_opaque = &found;
     if (data_name)
         create.data_file = data_name;
     int ret = img_create(c->file.path, &create, &err);
     free(data_name);
+    found_nodes_free(&found);
     if (ret < 0)
         return report_target(c, &err);
     target_adopt(&c->file);
@@ -187,11 +191,13 @@ static bool open_target(struct convert *c) {
     struct img_error err = {0};
 
     if (!a->no_create) {
-        if (img_open(target_path(&c->file), &options, &c->target, &err) < 0) {
-            c->target = NULL;
-            return report_target(c, &err);
-        }
-        return true;
+        struct found_nodes found = {0};
+        options.find_node = find_node;
+        options.opaque = &found;
+        int ret = img_open(target_path(&c->file), &options, &c->target, &err);
+        found_nodes_free(&found);
+        c->target = ret < 0 ? NULL : c->target;
+        return ret == 0 || report_target(c, &err);
     }
     catch_signals();
     if (!a->target_image_opts && sources_include(&c->sources, path_of(a->target)))

@@ -13,6 +13,7 @@
 #include "cmd.h"
 #include "describe.h"
 #include "names.h"
+#include "nodes.h"
 #include "options.h"
 #include "report.h"
 #include "size.h"
@@ -61,26 +62,39 @@ static int collect_options(const struct create *c, struct options *options, stru
     return 0;
 }
 
+/* A path, or a name that stands for a tree. */
+static int open_backing(const char *name, const struct img_open_options *options, struct img **image,
+                        struct img_error *err) {
+    const struct img_node *node;
+    if (!nodes_is_name(name))
+        return img_open(name, options, image, err);
+    int ret = options->find_node(options->opaque, name, &node, err);
+    return ret < 0 ? ret : img_open_node(node, options, image, err);
+}
+
 /* Opens the backing file as it will be found from the new image: it must be one, and it has the size if none is
  * given. False after reporting. */
 static bool consult_backing(const struct create *c, struct options *options) {
     const char *backing = options_get(options, "backing_file"), *format = options_get(options, "backing_fmt");
-    struct img_open_options open_options = {.flags = IMG_OPEN_FORCE_SHARE, .format = format};
+    struct found_nodes found = {0};
+    struct img_open_options open_options = {
+        .flags = IMG_OPEN_FORCE_SHARE, .format = format, .find_node = find_node, .opaque = &found};
     struct img_error err = {0};
     struct img *image;
 
-    char *path = path_beside(path_of(c->file), backing);
+    char *path = nodes_is_name(backing) ? text_copy(backing) : path_beside(path_of(c->file), backing);
     if (format && !known_format(format)) {
         report("%s: Unknown driver '%s'", c->file, format);
         fprintf(stderr, "Could not open backing image.\n");
         free(path);
         return false;
     }
-    int ret = img_open(path, &open_options, &image, &err);
+    int ret = open_backing(path, &open_options, &image, &err);
     if (ret == -ENOKEY) { /* its size needs no key */
         open_options.flags |= IMG_OPEN_INFO;
-        ret = img_open(path, &open_options, &image, &err);
+        ret = open_backing(path, &open_options, &image, &err);
     }
+    found_nodes_free(&found);
     free(path);
     if (ret < 0) {
         report_image_error(&err, "%s", c->file);
@@ -155,6 +169,7 @@ static int create_image(const struct create *c, struct options *options) {
     struct img_create_options create;
     struct img_error err = {0};
     struct target file = {0}, data = {0};
+    struct found_nodes found = {0};
 
     if (!settle_backing(c, options))
         return EXIT_FAILURE;
@@ -162,12 +177,15 @@ static int create_image(const struct create *c, struct options *options) {
         print_formatting(c, options);
     int ret = options_apply(options, c->file, &create, &err);
     create.backing_unchecked = c->unchecked;
+    create.find_node = find_node;
+    create.node_opaque = &found;
     if (ret == 0 && create.size > INT64_MAX) {
         snprintf(err.text, sizeof(err.text), "Image size %" PRIu64 " is above 2^63 - 1", create.size);
         ret = -EFBIG;
     }
     if (ret == 0)
         ret = make_files(c, &file, &data, &create, &err);
+    found_nodes_free(&found);
     target_abort(&file);
     target_abort(&data);
     die_if_interrupted();

@@ -204,10 +204,6 @@ static bool parse(int argc, char **argv, struct edit *edit) {
         else if (!guest_option(opt, &edit->options))
             return false;
     }
-    if (edit->expression && !*edit->expression) {
-        report("The expression is empty");
-        return false;
-    }
     if (edit->backup && (!*edit->backup || strchr(edit->backup, '/'))) {
         report("'%s' cannot be put behind a file's name", edit->backup);
         return false;

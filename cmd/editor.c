@@ -76,9 +76,7 @@ static bool run_shell(const char *command, const char *file) {
 
 static bool run_perl(const char *expression, const char *file) {
     int status;
-    char *program = text_format("$lineno = 0; while (<>) { $lineno++; %s; print STDOUT or die \"print: $!\"; } close "
-                                "STDOUT or die \"close: $!\";",
-                                expression);
+    char *program = text_format("$lineno = 0; while (<>) { $lineno++; %s; print or die \"print: $!\"; }", expression);
     pid_t pid = fork();
     if (pid == 0) {
         execlp("perl", "perl", "-i", "-e", program, file, (char *)NULL);

@@ -33,6 +33,22 @@ char file_letter(uint32_t mode) {
     }
 }
 
+const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]) {
+    static const char letters[] = "rwxrwxrwx";
+    strcpy(text, "----------");
+    text[0] = file_letter(mode);
+    for (int i = 0; i < 9; i++)
+        if (mode & (0400u >> i))
+            text[1 + i] = letters[i];
+    if (mode & S_ISUID)
+        text[3] = mode & S_IXUSR ? 's' : 'S';
+    if (mode & S_ISGID)
+        text[6] = mode & S_IXGRP ? 's' : 'S';
+    if (mode & S_ISVTX)
+        text[9] = mode & S_IXOTH ? 't' : 'T';
+    return text;
+}
+
 void print_csv_field(FILE *out, const char *text) {
     if (!strpbrk(text, " \",\n")) {
         fputs(text, out);
@@ -80,7 +96,7 @@ static void print_size(FILE *out, const struct line_style *style, uint64_t size)
         fprintf(out, style->csv ? "%" PRIu64 : "%10" PRIu64, size);
 }
 
-void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line) {
+void print_file_fields(FILE *out, const struct line_style *style, const struct file_line *line) {
     const struct fs_stat *s = &line->stat;
     char gap = style->csv ? ',' : ' ';
     fprintf(out, "%c%c%04o%c", file_letter(s->mode), gap, s->mode & 07777, gap);
@@ -90,7 +106,7 @@ void print_file_line(FILE *out, const struct line_style *style, const struct fil
         fprintf(out, "%4" PRIu32 "%c%4" PRIu32 "%c", s->uid, gap, s->gid, gap);
     if (style->times) {
         const struct fs_time *times[] = {&s->atime, &s->mtime, &s->ctime};
-        for (size_t i = 0; i < 3; i++) {
+        for (size_t i = style->no_atime; i < 3; i++) {
             print_time(out, style, times[i]);
             putc(gap, out);
         }
@@ -109,6 +125,10 @@ void print_file_line(FILE *out, const struct line_style *style, const struct fil
         print_csv_field(out, line->target);
     } else if (line->target)
         fprintf(out, " -> %s", line->target);
+}
+
+void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line) {
+    print_file_fields(out, style, line);
     putc('\n', out);
 }
 
@@ -121,4 +141,15 @@ void device_number(const struct volume *volume, size_t index, unsigned *major, u
     }
     *major = MAJOR_SD;
     *minor = (unsigned)(name[7] - 'a') * MINORS_OF_A_DISK + volume->number;
+}
+
+void number_mounts(const struct guest *guest, const struct volumes *volumes, unsigned (*numbers)[2]) {
+    const struct guest_mount *mounts;
+    size_t count = guest_mounts(guest, &mounts);
+    for (size_t i = 0; i < count && i < NUMBERED_MOUNTS_MAX; i++) {
+        size_t index = 0;
+        while (index < volumes_count(volumes) && volumes_get(volumes, index) != mounts[i].volume)
+            index++;
+        device_number(mounts[i].volume, index, &numbers[i][0], &numbers[i][1]);
+    }
 }

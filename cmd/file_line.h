@@ -14,6 +14,7 @@ enum time_style { TIME_TEXT, TIME_SECONDS, TIME_RELATIVE, TIME_DAYS };
 
 struct line_style {
     bool csv, human, owners, times, extra;
+    bool no_atime; /* times are two then */
     enum time_style time_style;
     time_t now;           /* of TIME_RELATIVE and TIME_DAYS */
     const char *checksum; /* "md5", "sha256", "crc" ...; NULL: none */
@@ -27,13 +28,21 @@ struct file_line {
     const char *checksum; /* NULL: none, as for all but regular files */
 };
 
+/* The line without its end. */
+void print_file_fields(FILE *out, const struct line_style *style, const struct file_line *line);
 /* The line and its end. */
 void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line);
 /* A field of such a line, in quotes where CSV needs them. */
 void print_csv_field(FILE *out, const char *text);
 /* '-' 'd' 'b' 'c' 'p' 'l' 's', 'u' for what is none of these. */
 char file_letter(uint32_t mode);
+/* "-rwxr-sr-x", as ls writes it; returns `text`. */
+#define MODE_TEXT_SIZE 11
+const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]);
 
+#define NUMBERED_MOUNTS_MAX 256
+/* The numbers of the devices that are mounted, by the index of the mount. */
+void number_mounts(const struct guest *guest, const struct volumes *volumes, unsigned (*numbers)[2]);
 /* The number of the device that a volume would be: 8:5 of /dev/sda5. */
 void device_number(const struct volume *volume, size_t index, unsigned *major, unsigned *minor);
 

@@ -102,6 +102,7 @@ enum session_flags {
 struct session {
     struct guest_options *options;
     struct img *images[MAX_DISKS];
+    struct device *devices[MAX_DISKS]; /* on the images; their owner are the volumes */
     size_t nimages;
     struct volumes *volumes;
     struct guest *guest; /* NULL with SESSION_VOLUMES */
@@ -109,6 +110,8 @@ struct session {
 
 /* NULL after reporting. */
 struct session *session_open(struct guest_options *options, unsigned flags);
+/* The same with `count` guests at once, since a disk cannot be opened from within the sandbox. */
+bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions);
 void session_close(struct session *session);
 
 /* What the guest is called in lists: the domain's name, or the first disk's with a '+' if there are more. The caller

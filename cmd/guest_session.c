@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "fs/inspect/inspect.h"
 #include "guest.h"
 #include "report.h"
 #include "sandbox.h"
@@ -39,7 +40,7 @@ static struct img *open_disk(const struct guest_options *o, const struct guest_d
     return open_image_as(disk->path, false, &options);
 }
 
-static bool open_disks(struct session *session, unsigned flags, struct device **devices) {
+static bool open_disks(struct session *session, unsigned flags) {
     const struct guest_options *o = session->options;
     for (size_t i = 0; i < o->ndisks; i++) {
         struct img_error err = {0};
@@ -50,7 +51,7 @@ static bool open_disks(struct session *session, unsigned flags, struct device **
         enum disk_access access = flags & SESSION_WRITE     ? DISK_WRITE
                                   : flags & SESSION_DRY_RUN ? DISK_PRETEND
                                                             : DISK_READ;
-        if (device_of_image(image, o->disks[i].sector_size, access, &devices[i], &err) < 0) {
+        if (device_of_image(image, o->disks[i].sector_size, access, &session->devices[i], &err) < 0) {
             report_guest_error(&err);
             img_close(image, NULL);
             return false;
@@ -100,16 +101,56 @@ static int by_length_of_path(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool mount_all(struct session *session, unsigned flags) {
-    struct guest_options *o = session->options;
-    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN)};
+static void warn_of_mount(void *opaque, const char *sentence) {
+    (void)opaque;
+    report("%s", sentence);
+}
+
+/* The one system on the disks, and what its fstab says. */
+static bool mount_system(struct session *session, const struct inspection *found,
+                         const struct fs_open_options *options) {
     struct img_error err = {0};
-    if (guest_create(session->volumes, &session->guest, &err) < 0) {
+    if (found->nroots > 1) {
+        report("multi-boot operating systems are not supported");
+        for (size_t i = 0; i < found->nroots; i++)
+            report("  %s (%s)", found->roots[i].volume->name,
+                   found->roots[i].product_name ? found->roots[i].product_name : found->roots[i].type);
+        return false;
+    }
+    if (found->nroots == 0) {
+        report("no operating system was found on this disk");
+        for (size_t i = 0; i < found->nmessages; i++)
+            report("%s", found->messages[i]);
+        return false;
+    }
+    if (inspect_mount(&found->roots[0], session->volumes, options, warn_of_mount, NULL, &session->guest, &err) == 0)
+        return true;
+    session->guest = NULL;
+    report_guest_error(&err);
+    return false;
+}
+
+static bool inspect_and_mount(struct session *session, const struct fs_open_options *options) {
+    struct inspection *found;
+    struct img_error err = {0};
+    if (inspect(session->volumes, &found, &err) < 0) {
         report_guest_error(&err);
         return false;
     }
-    if (o->nmounts == 0) {
-        report("no operating system was found on this disk");
+    bool good = mount_system(session, found, options);
+    inspect_free(found);
+    return good;
+}
+
+static bool mount_all(struct session *session, unsigned flags) {
+    struct guest_options *o = session->options;
+    const struct fs_open_options options = {.write = flags & (SESSION_WRITE | SESSION_DRY_RUN),
+                                            .dry_run = flags & SESSION_DRY_RUN};
+    struct img_error err = {0};
+    if (o->nmounts == 0)
+        return inspect_and_mount(session, &options);
+    if (guest_create(session->volumes, &session->guest, &err) < 0) {
+        report_guest_error(&err);
         return false;
     }
     qsort(o->mounts, o->nmounts, sizeof(o->mounts[0]), by_length_of_path);
@@ -131,29 +172,53 @@ static bool options_are_complete(const struct guest_options *o) {
     return false;
 }
 
-struct session *session_open(struct guest_options *options, unsigned flags) {
-    struct device *devices[MAX_DISKS];
-    struct img_error err = {0};
+/* Everything that needs the rights of a process that is not in the sandbox. */
+static struct session *prepare(struct guest_options *options, unsigned flags) {
     if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
         return NULL;
     if (!options_are_complete(options))
         return NULL;
     struct session *session = memory(1, sizeof(*session));
     session->options = options;
-    struct volume_keys keys = {.find = find_key, .opaque = options};
-    bool good = open_disks(session, flags, devices) && (options->no_sandbox || sandbox_enter());
-    if (good && volumes_open(devices, session->nimages, &keys, &session->volumes, &err) < 0) {
-        report_guest_error(&err);
-        good = false;
-    }
-    for (size_t i = 0; options->verbose && good && volumes_message(session->volumes, i); i++)
-        report("%s", volumes_message(session->volumes, i));
-    if (good && !(flags & SESSION_VOLUMES))
-        good = mount_all(session, flags);
-    if (good)
+    if (options->nkeys > 0)
+        volumes_prepare();
+    if (open_disks(session, flags))
         return session;
     session_close(session);
     return NULL;
+}
+
+/* ... and what needs none. */
+static bool look(struct session *session, unsigned flags) {
+    struct img_error err = {0};
+    struct volume_keys keys = {.find = find_key, .opaque = session->options};
+    if (volumes_open(session->devices, session->nimages, &keys, &session->volumes, &err) < 0) {
+        report_guest_error(&err);
+        return false;
+    }
+    for (size_t i = 0; session->options->verbose && volumes_message(session->volumes, i); i++)
+        report("%s", volumes_message(session->volumes, i));
+    return flags & SESSION_VOLUMES || mount_all(session, flags);
+}
+
+bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions) {
+    bool good = true;
+    size_t opened = 0;
+    for (; good && opened < count; opened += good) {
+        sessions[opened] = prepare(&options[opened], flags);
+        good = sessions[opened] != NULL;
+    }
+    good = good && (options->no_sandbox || sandbox_enter());
+    for (size_t i = 0; good && i < count; i++)
+        good = look(sessions[i], flags);
+    while (!good && opened > 0)
+        session_close(sessions[--opened]);
+    return good;
+}
+
+struct session *session_open(struct guest_options *options, unsigned flags) {
+    struct session *session;
+    return sessions_open(options, 1, flags, &session) ? session : NULL;
 }
 
 void session_close(struct session *session) {

@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 
 #include "checksum.h"
+#include "file_json.h"
 #include "file_line.h"
 #include "guest.h"
-#include "json.h"
 #include "ls.h"
 #include "report.h"
 
@@ -163,46 +163,9 @@ struct listing {
     struct ls *ls;
     const char *top; /* the path where it began, without '/' at its end */
     struct img_error err;
-    unsigned numbers[256][2]; /* of each mount's device */
-    size_t printed;           /* JSON: objects so far */
+    unsigned numbers[NUMBERED_MOUNTS_MAX][2]; /* of each mount's device */
+    size_t printed;                           /* JSON: objects so far */
 };
-
-/* All of one file, whatever the options; only a checksum has to be asked for. */
-static void print_json_file(size_t *printed, const struct file_line *line) {
-    const struct fs_stat *s = &line->stat;
-    const struct fs_time *times[] = {&s->atime, &s->mtime, &s->ctime};
-    static const char *const names[] = {"atime", "mtime", "ctime"};
-    char mode[8], type[2] = {file_letter(s->mode)};
-    json_t *file = json_new_object();
-    snprintf(mode, sizeof(mode), "%04o", s->mode & 07777);
-    json_put_text(file, "path", line->path);
-    json_put_text(file, "type", type);
-    json_put_text(file, "mode", mode);
-    json_put_number(file, "size", s->size);
-    json_put_number(file, "uid", s->uid);
-    json_put_number(file, "gid", s->gid);
-    json_put_number(file, "inode", s->ino);
-    json_put_number(file, "links", s->nlink);
-    json_put_number(file, "blocks", s->blocks);
-    for (size_t i = 0; i < 3; i++) {
-        char *text = text_format("%lld.%09u", (long long)times[i]->seconds, times[i]->nanoseconds);
-        json_put_text(file, names[i], text);
-        free(text);
-    }
-    if (S_ISBLK(s->mode) || S_ISCHR(s->mode)) {
-        char *text = text_format("%u:%u", s->rdev_major, s->rdev_minor);
-        json_put_text(file, "device", text);
-        free(text);
-    }
-    if (line->target)
-        json_put_text(file, "target", line->target);
-    if (line->checksum)
-        json_put_text(file, "checksum", line->checksum);
-    char *text = json_dumps(file, JSON_ENSURE_ASCII);
-    printf("%s%s", (*printed)++ ? ",\n " : "", text ? text : "");
-    free(text);
-    json_decref(file);
-}
 
 static int print_line(struct listing *listing, const struct guest_visit *visit, struct fs_stat stat,
                       const struct guest_node *node) {
@@ -246,18 +209,6 @@ static int list_file(void *opaque, const struct guest_visit *visit) {
     return ret == 0 ? print_line(listing, visit, stat, &link) : ret;
 }
 
-static void number_mounts(struct listing *listing) {
-    const struct guest_mount *mounts;
-    const struct volumes *volumes = listing->ls->session->volumes;
-    size_t count = guest_mounts(listing->ls->session->guest, &mounts);
-    for (size_t i = 0; i < count; i++) {
-        size_t index = 0;
-        while (index < volumes_count(volumes) && volumes_get(volumes, index) != mounts[i].volume)
-            index++;
-        device_number(mounts[i].volume, index, &listing->numbers[i][0], &listing->numbers[i][1]);
-    }
-}
-
 static bool list_lines(struct ls *ls, const char *path) {
     struct listing listing = {.ls = ls, .printed = ls->printed};
     struct guest_node dir;
@@ -267,7 +218,7 @@ static bool list_lines(struct ls *ls, const char *path) {
     while (length > 0 && top[length - 1] == '/')
         top[--length] = '\0';
     listing.top = top;
-    number_mounts(&listing);
+    number_mounts(ls->session->guest, ls->session->volumes, listing.numbers);
     int ret = guest_resolve(ls->session->guest, path, true, &dir, &listing.err);
     if (ret == 0)
         ret = guest_stat(&dir, &stat, &listing.err);

@@ -77,22 +77,6 @@ static int take(struct rows *rows, const char *name, const struct guest_node *no
     return 0;
 }
 
-static void print_mode(uint32_t mode) {
-    static const char letters[] = "rwxrwxrwx";
-    char text[] = "----------";
-    text[0] = file_letter(mode);
-    for (int i = 0; i < 9; i++)
-        if (mode & (0400u >> i))
-            text[1 + i] = letters[i];
-    if (mode & S_ISUID)
-        text[3] = mode & S_IXUSR ? 's' : 'S';
-    if (mode & S_ISGID)
-        text[6] = mode & S_IXGRP ? 's' : 'S';
-    if (mode & S_ISVTX)
-        text[9] = mode & S_IXOTH ? 't' : 'T';
-    fputs(text, stdout);
-}
-
 static void print_size(const struct rows *rows, const struct fs_stat *s, bool human) {
     char text[SHORT_SIZE_MAX];
     int devices = rows->major ? rows->major + 2 + rows->minor : 0;
@@ -113,7 +97,8 @@ static void print_row(const struct rows *rows, const struct row *row, time_t now
     bool recent = seconds <= now && seconds > now - HALF_A_YEAR;
     if (localtime_r(&seconds, &tm))
         strftime(when, sizeof(when), recent ? "%b %e %H:%M" : "%b %e  %Y", &tm);
-    print_mode(s->mode);
+    char mode[MODE_TEXT_SIZE];
+    fputs(mode_text(s->mode, mode), stdout);
     if (rows->acl)
         putchar(row->acl ? '+' : ' ');
     printf(" %*" PRIu32 " %*" PRIu32 " %*" PRIu32 " ", rows->links, s->nlink, rows->uid, s->uid, rows->gid, s->gid);

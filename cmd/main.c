@@ -29,11 +29,21 @@ static const struct {
     const char *name;
     const struct command *command;
 } peers[] = {
-    {"qemu-io", &io_command},     {"virt-cat", &cat_command}, {"virt-copy-in", &copy_in_command},
-    {"virt-edit", &edit_command}, {"virt-ls", &ls_command},   {"virt-tar-in", &tar_in_command},
+    {"qemu-io", &io_command},
+    {"virt-cat", &cat_command},
+    {"virt-copy-in", &copy_in_command},
+    {"virt-copy-out", &copy_out_command},
+    {"virt-df", &df_command},
+    {"virt-diff", &diff_command},
+    {"virt-edit", &edit_command},
+    {"virt-filesystems", &filesystems_command},
+    {"virt-inspector", &inspect_command},
+    {"virt-ls", &ls_command},
+    {"virt-tar-in", &tar_in_command},
+    {"virt-tar-out", &tar_out_command},
 };
 
-static const struct command *find_command(const char *name) {
+static const struct command *command_named(const char *name) {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         if (strcmp(name, commands[i]->name) == 0)
             return commands[i];
@@ -62,7 +72,7 @@ static void print_help(void) {
 /* The command that the program's own name asks for; NULL: none. */
 static const struct command *command_by_link(void) {
     if (strncmp(report_program(), "img-", 4) == 0)
-        return find_command(report_program() + 4);
+        return command_named(report_program() + 4);
     for (size_t i = 0; i < sizeof(peers) / sizeof(peers[0]); i++)
         if (strcmp(report_program(), peers[i].name) == 0)
             return peers[i].command;
@@ -81,7 +91,7 @@ static int run_help(int argc, char **argv) {
         print_help();
         return EXIT_SUCCESS;
     }
-    const struct command *command = find_command(argv[1]);
+    const struct command *command = command_named(argv[1]);
     if (!command)
         usage_error("Command not found: %s", argv[1]);
     print_command_help(command);
@@ -108,7 +118,7 @@ static int dispatch(int argc, char **argv) {
         return run_help(argc - 1, argv + 1);
     if (name[0] == '-')
         usage_error("unrecognized option '%s'", name);
-    const struct command *command = find_command(name);
+    const struct command *command = command_named(name);
     if (!command)
         usage_error("Command not found: %s", name);
     return command->run(argc - 1, argv + 1);

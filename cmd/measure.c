@@ -112,7 +112,7 @@ static int measure_with(const struct measure *m, const struct options *options, 
         create.encryption.mode = options_get(options, "cipher-mode");
     }
     if (img_measure(&create, source, &result, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         return EXIT_FAILURE;
     }
     return print(m, &result);
@@ -128,7 +128,7 @@ static int measure_source(const struct measure *m, struct img *source) {
         return EXIT_FAILURE;
     }
     if (options_parse(options, m->list, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         report("Invalid options for file format '%s'", m->target_format);
     } else {
         status = measure_with(m, options, source);

@@ -26,7 +26,9 @@ struct packing {
 };
 
 static void tell(struct packing *p, struct archive *archive, const char *path) {
-    report("%s: %s", path, archive_error_string(archive));
+    /* A reader that has gone has told why. */
+    if (archive_errno(archive) != EPIPE)
+        report("%s: %s", path, archive_error_string(archive));
     p->failed = true;
 }
 
@@ -140,7 +142,7 @@ bool pack_start(struct packer *packer, char *const *paths, size_t npaths) {
     }
     if (packer->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGPIPE, SIG_IGN); /* its reader has told why it stopped */
+        signal(SIGPIPE, SIG_IGN);
         close(ends[0]);
         _exit(pack_all(ends[1], paths, npaths) ? EXIT_SUCCESS : EXIT_FAILURE);
     }

@@ -65,6 +65,7 @@ static int on_progress(void *opaque, uint64_t done, uint64_t total) {
 }
 
 static int rebase_image(struct rebase *r, struct img_error *err) {
+    struct found_nodes found = {0};
     struct img_rebase_options options = {
         .backing_file = r->backing,
         .backing_format = r->backing_format,
@@ -74,8 +75,12 @@ static int rebase_image(struct rebase *r, struct img_error *err) {
         .progress = on_progress,
         .opaque = r,
         .ask_key = secret_ask,
+        .find_node = find_node,
+        .key_opaque = &found,
     };
-    return img_rebase(r->image, &options, err);
+    int ret = img_rebase(r->image, &options, err);
+    found_nodes_free(&found);
+    return ret;
 }
 
 static bool rebase(struct rebase *r) {
@@ -99,7 +104,7 @@ static bool rebase(struct rebase *r) {
         r->image = NULL;
     }
     if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report("%s", err.text);
+        report_sentence(&err);
     return ret == 0;
 }
 

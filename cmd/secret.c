@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,22 +340,70 @@ bool secret_use_file(const char *path) {
 
 /* ---- the terminal ------------------------------------------------------------------------------- */
 
-/* False: the terminal has gone, or says that nothing comes. */
+/* Signals that end the program wait until the terminal is as it was: without an echo it would be of no use. */
+static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+#define ENDING (sizeof(ending) / sizeof(ending[0]))
+static volatile sig_atomic_t ended_by;
+
+static void on_ending(int signal_number) {
+    ended_by = signal_number;
+}
+
+/* Without SA_RESTART: a read ends with the signal. What is ignored stays so. */
+static void hold_signals(struct sigaction before[ENDING]) {
+    const struct sigaction noting = {.sa_handler = on_ending};
+    ended_by = 0;
+    for (size_t i = 0; i < ENDING; i++) {
+        sigaction(ending[i], NULL, &before[i]);
+        if (before[i].sa_handler != SIG_IGN)
+            sigaction(ending[i], &noting, NULL);
+    }
+}
+
+static void let_signals_go(const struct sigaction before[ENDING]) {
+    for (size_t i = 0; i < ENDING; i++)
+        sigaction(ending[i], &before[i], NULL);
+    if (ended_by)
+        raise(ended_by);
+}
+
+/* False: the terminal has gone, or says that nothing comes, or the program is to end. */
 static bool read_line(int tty, uint8_t *line, size_t *count) {
-    ssize_t got;
+    ssize_t got = 0;
     char c = 0;
     *count = 0;
-    while ((got = read(tty, &c, 1)) == 1 && c != '\n')
+    while (!ended_by && (got = read(tty, &c, 1)) == 1 && c != '\n')
         if (*count < MAX_TYPED)
             line[(*count)++] = (uint8_t)c;
     OPENSSL_cleanse(&c, 1);
-    return got == 1 || *count > 0;
+    return !ended_by && (got == 1 || *count > 0);
 }
 
-/* Without an echo, from the terminal itself: the standard input may be something else. */
+/* With the terminal silent, and without a way to stop the program meanwhile. */
+static bool read_silently(int tty, const struct termios *before, struct img_key *key) {
+    struct termios silent = *before;
+    struct sigaction actions[ENDING];
+    uint8_t *line = secret_memory(MAX_TYPED);
+    *key = (struct img_key){line, 0};
+    silent.c_lflag &= ~(tcflag_t)ECHO;
+    silent.c_cc[VSUSP] = _POSIX_VDISABLE;
+    hold_signals(actions);
+    tcsetattr(tty, TCSAFLUSH, &silent);
+    bool typed = read_line(tty, line, &key->length);
+    tcsetattr(tty, TCSAFLUSH, before);
+    dprintf(tty, "\n");
+    if (!typed) {
+        wipe(&(struct img_key){line, MAX_TYPED});
+        *key = (struct img_key){0};
+    }
+    let_signals_go(actions);
+    return typed;
+}
+
+/* From the terminal itself: the standard input may be something else. */
 static int type(const char *question, const char *path, struct img_key *key) {
     int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-    struct termios before, silent;
+    struct termios before;
     if (tty < 0)
         return -ENOKEY;
     if (tcgetattr(tty, &before) < 0) {
@@ -364,19 +413,8 @@ static int type(const char *question, const char *path, struct img_key *key) {
     char *name = text_printable(path);
     dprintf(tty, "%s '%s': ", question, name);
     free(name);
-    silent = before;
-    silent.c_lflag &= ~(tcflag_t)ECHO;
-    tcsetattr(tty, TCSAFLUSH, &silent);
-    uint8_t *line = secret_memory(MAX_TYPED);
-    *key = (struct img_key){line, 0};
-    bool typed = read_line(tty, line, &key->length);
-    tcsetattr(tty, TCSAFLUSH, &before);
-    dprintf(tty, "\n");
+    bool typed = read_silently(tty, &before, key);
     close(tty);
-    if (!typed) {
-        munmap(line, pages(MAX_TYPED));
-        *key = (struct img_key){0};
-    }
     return typed ? 0 : -ENOKEY;
 }
 

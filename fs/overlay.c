@@ -250,3 +250,20 @@ int overlay_redirect(struct device *overlay, uint64_t offset, uint64_t from, str
 size_t overlay_count(const struct device *overlay) {
     return ((const struct overlay *)overlay)->count;
 }
+
+int overlay_settle(struct device *device, struct img_error *err) {
+    struct overlay *overlay = (struct overlay *)device;
+    unsigned char *bytes = malloc(overlay->unit);
+    int ret = bytes ? 0 : fail_no_memory(err);
+    for (size_t i = 0; i < overlay->room && ret == 0; i++) {
+        const struct entry *entry = &overlay->entries[i];
+        if (!entry->unit)
+            continue;
+        uint64_t at = (entry->unit - 1) * overlay->unit, there = device->size - at;
+        ret = read_unit(overlay, entry, bytes, err);
+        if (ret == 0)
+            ret = device_write(overlay->below, bytes, there < overlay->unit ? there : overlay->unit, at, err);
+    }
+    free(bytes);
+    return ret;
+}

@@ -77,6 +77,8 @@ struct fs_write_ops;
 
 struct fs_open_options {
     bool write; /* changes are wanted: -EROFS, with the reason, where the driver cannot */
+    bool
+        dry_run; /* ... but none will be made: what is written goes nowhere, and a journal is replayed in memory only */
 };
 
 struct fs_driver {

@@ -200,6 +200,27 @@ static void edit_bitmap(struct state *s, uint8_t seed) {
     went_well(s, "a change of a bitmap", rc, &err);
 }
 
+/* The disk stays what it is. A wish may be one that cannot be granted. */
+static void amend(struct state *s, uint8_t seed) {
+    struct img_error err = {0};
+    struct img_amend_options wishes = {0};
+    switch (seed & 3) {
+    case 0:
+    case 1:
+        wishes.refcount_bits = 1u << (seed >> 2 & 7);
+        break;
+    case 2:
+        wishes.version = seed & 4 ? 2 : 3;
+        break;
+    default:
+        wishes.lazy_refcounts = seed & 4 ? IMG_AMEND_ON : IMG_AMEND_OFF;
+    }
+    int rc = img_amend(s->image, &wishes, &err);
+    if ((rc == -EINVAL || rc == -ENOTSUP || rc == -EOVERFLOW) && err.code == rc && err.text[0])
+        return;
+    went_well(s, "an amendment", rc, &err);
+}
+
 static void operate(struct state *s, struct input *in) {
     struct img_error err = {0};
     uint8_t what = (uint8_t)input_number(in, 1), seed = (uint8_t)input_number(in, 1);
@@ -246,7 +267,10 @@ static void operate(struct state *s, struct input *in) {
         edit_bitmap(s, seed);
         return;
     default:
-        resize(s, length, seed & 1);
+        if (seed < 0xd0)
+            resize(s, length, seed & 1);
+        else
+            amend(s, seed);
     }
 }
 

@@ -319,8 +319,9 @@ struct img_rebase_options {
     enum img_cache cache;       /* of the new chain */
     int (*progress)(void *opaque, uint64_t done, uint64_t total); /* as in img_commit_options */
     void *opaque;
-    int (*ask_key)(void *opaque, const char *path, struct img_key *key); /* for the new chain */
-    void *key_opaque;
+    int (*ask_key)(void *opaque, const char *path, struct img_key *key); /* as in img_open_options: for the new chain */
+    int (*find_node)(void *opaque, const char *name, const struct img_node **node, struct img_error *err);
+    void *key_opaque; /* of both */
 };
 
 /* Gives the image another backing file. It shows the same disk as before: what the two chains show differently is
@@ -328,7 +329,8 @@ struct img_rebase_options {
  * With `unsafe` the disk becomes what the new chain makes of it; the image may be open with NO_BACKING or INFO then.
  * Exclusive; what img_backing gave before is gone, with `unsafe` nothing below is open afterwards. -ENOTSUP: the format
  * has no backing files; -EINVAL: no format given, or the names are too long; -ENOSPC: no room for them in the header;
- * -ELOOP: the new chain is too deep; -EAGAIN: it is in use, the image being part of it for example. */
+ * -ELOOP: the new chain is too deep, or comes back to the image; -EAGAIN: it is in use, the image being part of it for
+ * example. */
 IMG_API int img_rebase(struct img *image, const struct img_rebase_options *options,
                        struct img_error *err) IMG_WARN_UNUSED;
 
@@ -460,6 +462,9 @@ struct img_create_options {
     const char *backing_file;   /* written as it is */
     const char *backing_format; /* required with backing_file */
     bool backing_unchecked;     /* do not open the backing file; `size` must be given */
+    /* as in img_open_options, for the backing file's name and for those in its chain. NULL: only paths are followed */
+    int (*find_node)(void *opaque, const char *name, const struct img_node **node, struct img_error *err);
+    void *node_opaque;
     const char *data_file;
     struct img_encryption encryption; /* qcow2, luks */
     /* For a caller that shows the new files under their names by itself: existing regular files that are emptied and
@@ -528,9 +533,9 @@ IMG_API int img_snapshot_create(struct img *image, const char *name, const struc
  * state of a machine stays in the snapshot. -ENOENT: there is none; -EBUSY: the image has bitmaps, which could not tell
  * the change; -ENOTSUP: version 2, and the sizes differ. */
 IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
-/* Gives the snapshot, found by id or else by name, up. Where there is no room for the change it is made in steps, of
- * which a power cut, and lack of room to the end, may leave clusters that nobody names (leaks). -ENOENT: there is
- * none. */
+/* Gives the snapshot, found by id or else by name, up, and the host gets back what it alone held. Where there is no
+ * room for the change it is made in steps, of which a power cut, and lack of room to the end, may leave clusters that
+ * nobody names (leaks). -ENOENT: there is none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 
 enum img_parent_kind {

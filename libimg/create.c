@@ -52,14 +52,17 @@ static int open_backing(const char *path, const struct img_create_options *o, ui
     int r = name_beside(path, o->backing_file, &full, err);
     if (r == 0)
         r = check_backing(path, full, o, err);
-    else if (o->backing_unchecked && r != -ENOMEM) /* a name that others may follow */
+    else if ((o->backing_unchecked || o->find_node) && r != -ENOMEM) /* a name that others may follow */
         r = o->backing_format == NULL ? missing_format(o->backing_file, err) : 0;
     if (r == 0 && !o->backing_unchecked) {
-        struct img_open_options options = {.flags = IMG_OPEN_FORCE_SHARE, .format = o->backing_format};
-        r = img_open(full, &options, backing, err);
+        struct img_open_options options = {.flags = IMG_OPEN_FORCE_SHARE,
+                                           .format = o->backing_format,
+                                           .find_node = o->find_node,
+                                           .opaque = o->node_opaque};
+        r = image_open_below(path, o->backing_file, &options, backing, err);
         if (r == -ENOKEY) { /* it can be shown without being readable here */
             options.flags |= IMG_OPEN_INFO;
-            r = img_open(full, &options, backing, err);
+            r = image_open_below(path, o->backing_file, &options, backing, err);
         }
         if (r < 0)
             img_hint(err, r, "Could not open backing image.");

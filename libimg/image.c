@@ -393,6 +393,14 @@ int image_reopen_below(struct img *above, bool writable, const struct img_open_o
 int image_open_below(const char *beside, const char *name, const struct img_open_options *options, struct img **chain,
                      struct img_error *err) {
     char *path = NULL;
+    const struct img_node *node;
+    if (strncmp(name, "file:", 5) != 0 && has_protocol(name) && options->find_node) {
+        int found = options->find_node(options->opaque, name, &node, err);
+        if (found == 0 && options->format && node->format && strcmp(options->format, node->format) != 0)
+            found = img_fail(err, -EINVAL, "the name '%s' says that the format is %s, and not %s", name, node->format,
+                             options->format);
+        return found < 0 ? found : img_open_node(node, options, chain, err);
+    }
     int r = name_beside(beside, name, &path, err);
     if (r < 0)
         return r;

@@ -21,18 +21,32 @@ static int check(struct img *image, const struct img_rebase_options *o, struct i
     return 0;
 }
 
+/* With force_share no lock keeps the image out of the chain below itself. */
+static int refuse_circle(const struct img *image, const struct img *chain, struct img_error *err) {
+    for (const struct img *layer = chain; layer; layer = layer->backing)
+        if (layer->file->device_id == image->file->device_id && layer->file->inode == image->file->inode &&
+            image->file->device_id)
+            return img_fail(err, -ELOOP, "the new backing chain of '%s' comes back to it", image->path);
+    return 0;
+}
+
 static int open_new(struct img *image, const struct img_rebase_options *o, struct img **chain, struct img_error *err) {
     struct img_open_options options = {
         .flags = (o->force_share ? IMG_OPEN_FORCE_SHARE : 0) | (image->flags & IMG_OPEN_UNLOCKED),
         .cache = o->cache,
         .format = o->backing_format,
         .ask_key = o->ask_key,
+        .find_node = o->find_node,
         .opaque = o->key_opaque,
     };
     *chain = NULL;
     if (o->unsafe || !o->backing_file || !*o->backing_file)
         return 0;
     int r = image_open_below(image->path, o->backing_file, &options, chain, err);
+    if (r == 0 && (r = refuse_circle(image, *chain, err)) < 0) {
+        img_close(*chain, NULL);
+        *chain = NULL;
+    }
     return r < 0 ? img_prefix(err, r, "Could not open new backing file '%s': ", o->backing_file) : 0;
 }
 

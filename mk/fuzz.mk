@@ -18,13 +18,14 @@ $B/fuzz_nodes: $B/obj/fuzz/fuzz_nodes.o \
     $(call objects,$(FUZZ_HELP) $(addprefix cmd/,nodes.c pairs.c options.c encryption.c secret.c json.c report.c size.c names.c)) $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(TOOL_LIBS))
-# Guest filesystems.
-$B/fuzz_ext: $B/obj/fuzz/fuzz_ext.o $(call objects,$(FUZZ_HELP)) $B/libfs.a $B/libimg.a
+# What reads guests.
+GUEST_FUZZ := $(addprefix $B/fuzz_,ext fat ntfs volumes xfs)
+$(GUEST_FUZZ): $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP) fuzz/guest/walk.c) $B/libfs.a $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(FS_LIBS))
 $B/obj/fuzz/%.o: fuzz/%.c $B/flags
 	$(call say,CC)
-	$(call compile,-Ilibimg)
+	$(call compile,-Ilibimg -I.)
 
 fuzz-programs: $(FUZZ_BIN)
 

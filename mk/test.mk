@@ -4,7 +4,7 @@
 #   tests/tools/*.c       one small program each, for the tests in tests/cli
 #   tests/model/*.c       together build/tests/model_test, with --sample or --all
 #   tests/crash/*.c       together build/tests/crash_test, with --sample or --all
-#   tests/preload/*.c     one library each, for LD_PRELOAD into a peer: without our flags, sanitizers among them
+#   tests/preload/*.c     one library each, for LD_PRELOAD into a program: without our flags, sanitizers among them
 #   tests/common/*.c      linked into every one of them
 #   tests/cli/*.t         black-box tests of the tool
 # scripts/run-test runs one of them with a time limit; scripts/check-summary prints the closing line.
@@ -20,7 +20,7 @@ CLI_TESTS := $(sort $(wildcard tests/cli/*.t))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$B/tests/unit/%)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
 BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
-TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN)
+TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN) $B/tests/killed_at.so
 
 # The tests link the engine with IMG_DEBUG: its assertions, and the points at which a test can hold a thread. Flavours
 # other than the usual one have it anyway.
@@ -104,6 +104,14 @@ ext-matrix:
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	$(call run_tests,tests/cli/ext.t)
 
+# All that changes an image, killed at each of its writes.
+kill: TEST_TIMEOUT = 14400
+kill: export KILLS = all
+kill:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/killed_at.so
+	$(call run_tests,tests/cli/kill.t)
+
 crash: TEST_TIMEOUT = 14400
 crash: export TEST_MODE = --all
 crash:
@@ -111,4 +119,4 @@ crash:
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	$(call run_tests,$B/tests/crash_test $(wildcard tests/mutants/run))
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix kill

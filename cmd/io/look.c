@@ -89,7 +89,7 @@ static int info(struct shell *s, const struct shell_command *command, int argc, 
     char cluster[IO_TEXT_MAX], state[IO_TEXT_MAX];
     (void)command, (void)argc, (void)argv;
     if (img_info(s->image, &about, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         return -1;
     }
     printf("format name: %s\ncluster size: %s\nvm state offset: %s\n", about.format,
@@ -137,7 +137,7 @@ static int truncate_to(struct shell *s, const struct shell_command *command, int
     }
     io_drain(s);
     if (img_resize(s->image, size, mode, IMG_RESIZE_SHRINK, &err) < 0) {
-        report("%s", err.text);
+        report_sentence(&err);
         return -1;
     }
     return 0;

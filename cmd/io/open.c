@@ -56,20 +56,27 @@ static bool direct(enum img_cache cache) {
 static char *make_overlay(const char *file, const struct io_open *how, struct img_error *err) {
     const char *folder = getenv("TMPDIR");
     char *below = realpath(file, NULL), *name = text_format("%s/img-io.XXXXXX", folder ? folder : "/var/tmp");
-    struct img_open_options look = {.format = how->format, .ask_key = secret_ask};
+    struct found_nodes found = {0};
+    struct img_open_options look = {
+        .format = how->format, .ask_key = secret_ask, .find_node = find_node, .opaque = &found};
     struct img *image = NULL;
     int fd = mkstemp(name), ret = fd < 0 || !below ? -errno : img_open(file, &look, &image, err);
     if (fd >= 0)
         close(fd);
     if (ret == 0) {
-        struct img_create_options create = {
-            .format = "qcow2", .size = img_size(image), .backing_file = below, .backing_format = img_format(image)};
+        struct img_create_options create = {.format = "qcow2",
+                                            .size = img_size(image),
+                                            .backing_file = below,
+                                            .backing_format = img_format(image),
+                                            .find_node = find_node,
+                                            .node_opaque = &found};
         ret = img_create(name, &create, err);
     } else if (!err->text[0]) {
         snprintf(err->text, sizeof(err->text), "Could not open '%s': %s", file, strerror(-ret));
     }
     err->code = ret;
     img_close(image, NULL);
+    found_nodes_free(&found);
     free(below);
     if (ret < 0) {
         unlink(name);
@@ -79,12 +86,15 @@ static char *make_overlay(const char *file, const struct io_open *how, struct im
     return name;
 }
 
-static int open_file(struct shell *s, const char *file, const struct io_open *how, struct img_error *err) {
+static int open_file(struct shell *s, const char *file, const struct io_open *how, struct found_nodes *found,
+                     struct img_error *err) {
     struct img_open_options options = {
         .flags = (how->read_only ? 0 : IMG_OPEN_WRITE) | (how->force_share ? IMG_OPEN_FORCE_SHARE : 0),
         .cache = how->cache,
         .format = how->format,
         .ask_key = secret_ask,
+        .find_node = find_node,
+        .opaque = found,
     };
     if (how->image_opts || nodes_is_name(file)) { /* which reports by itself */
         s->image = open_image_as(file, how->image_opts, &options);
@@ -117,6 +127,7 @@ static void remember(struct shell *s, const char *file, const struct io_open *ho
 }
 
 bool shell_open(struct shell *s, const char *file, const struct io_open *how) {
+    struct found_nodes found = {0};
     struct img_error err = {0};
     if (how->format && !known_format(how->format)) {
         report("can't open device %s: Unknown driver '%s'", file, how->format);
@@ -132,7 +143,9 @@ bool shell_open(struct shell *s, const char *file, const struct io_open *how) {
                file);
         return false;
     }
-    if (open_file(s, file, how, &err) < 0) {
+    int ret = open_file(s, file, how, &found, &err);
+    found_nodes_free(&found);
+    if (ret < 0) {
         s->image = NULL;
         return err.code ? refuse(file, &err) : false;
     }

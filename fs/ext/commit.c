@@ -61,8 +61,6 @@ static int check_journal(struct ext *ext, struct img_error *err) {
         return fail(err, -EUCLEAN, "The journal has no superblock");
     if (be32toh(super->block_size) != ext->block_size)
         return fail(err, -EUCLEAN, "The journal's block size is %" PRIu32, be32toh(super->block_size));
-    if (super->start)
-        return fail(err, -EROFS, "The journal has not been replayed");
     if (super->error)
         return fail(err, -EROFS, "The journal was given up after error %" PRId32, (int32_t)be32toh(super->error));
     if (kind == JBD2_SUPER_V2 && (be32toh(super->incompat) & ~known))
@@ -283,6 +281,11 @@ static int write_both(struct ext *ext, uint32_t start, struct img_error *err) {
     if (ret == 0)
         ret = write_recovery_flag(ext, start != 0, err);
     return ret < 0 ? ret : device_flush(ext->fs.device, err);
+}
+
+int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err) {
+    writer_of(ext)->journal.sequence = sequence;
+    return write_both(ext, 0, err);
 }
 
 /* ---- all together ---- */

@@ -77,7 +77,7 @@ static int open_ext(struct device *device, const struct probe *probe, const stru
     if (ret == 0)
         ret = ext_recover(ext, device, err);
     if (ret == 0 && options->write)
-        ret = writer_open(ext, err);
+        ret = writer_open(ext, options, err);
     if (ret < 0) {
         close_ext(&ext->fs);
         return ret;

@@ -86,6 +86,7 @@ struct ext {
     uint64_t first_block, blocks; /* [first_block, blocks) are the filesystem's */
     bool checksums;               /* metadata_csum */
     struct changes *changes;      /* of fast commits; NULL: none */
+    uint32_t journal_end;         /* the number behind the last transaction that was replayed */
     struct node *nodes[NODES];
     uint64_t clock;
     uint64_t visited; /* blocks of directories, so far */

@@ -46,6 +46,7 @@ static int gather(struct ext *ext, struct device *device, struct device **overla
         ret = device_of_overlay(device, ext->block_size, -1, overlay, err);
     if (damaged)
         ext->fs.warning = in_part;
+    ext->journal_end = end;
     journal_close(&journal);
     return ret;
 }

@@ -58,8 +58,9 @@ static inline struct writer *writer_of(struct ext *ext) {
     return ext->writer;
 }
 
-/* Prepares a filesystem that was just opened for changes. -EROFS with the reason: it cannot be changed here. */
-int writer_open(struct ext *ext, struct img_error *err);
+/* Prepares a filesystem that was just opened for changes; what its journal held is put to its places. -EROFS with the
+ * reason: it cannot be changed here. */
+int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err);
 void writer_close(struct ext *ext);
 extern const struct fs_write_ops ext_write_ops;
 
@@ -82,6 +83,8 @@ int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, ui
 /* ---- commit.c ---- */
 
 int log_open(struct ext *ext, struct img_error *err);
+/* After the log was replayed for real: it is empty, and the next transaction's number is `sequence`. */
+int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err);
 void log_close(struct ext *ext);
 int ext_commit(struct fs *fs, struct img_error *err);
 

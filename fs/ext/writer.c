@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "../overlay.h"
 #include "write.h"
 
 /* Memory for a transaction's blocks. */
@@ -25,8 +26,6 @@ static int check_features(struct ext *ext, struct img_error *err) {
     const char *why = NULL;
     if (super->s_state & EXT2_ERROR_FS)
         why = "has errors; e2fsck has to mend them first";
-    else if (ext2fs_has_feature_journal_needs_recovery(super))
-        why = "has a journal that was not replayed";
     else if (!(super->s_state & EXT2_VALID_FS) && !ext2fs_has_feature_journal(super))
         why = "was not unmounted cleanly; e2fsck has to look at it first";
     else if (super->s_last_orphan || ext2fs_has_feature_orphan_present(super))
@@ -42,20 +41,69 @@ static int check_features(struct ext *ext, struct img_error *err) {
     return why ? fail(err, -EROFS, "The filesystem cannot be written: it %s", why) : 0;
 }
 
-int writer_open(struct ext *ext, struct img_error *err) {
+/* Can what the journal holds be put to its places as it is? */
+static int check_journal(struct ext *ext, struct img_error *err) {
+    if (ext->fs.warning)
+        return fail(err, -EROFS, "The filesystem cannot be written: %s", ext->fs.warning);
+    if (ext->changes)
+        return fail(err, -EROFS, "The filesystem cannot be written: its journal holds fast commits; mount it once");
+    return 0;
+}
+
+/* The journal is replayed for real. A power cut before the log is empty leaves it to be replayed again. */
+static int settle(struct ext *ext, struct img_error *err) {
+    struct device *device = ext->fs.device;
+    int ret = check_journal(ext, err);
+    if (ret == 0 && ext->overlay) {
+        ret = overlay_settle(ext->overlay, err);
+        if (ret == 0)
+            ret = device_flush(device, err);
+        ext_close_library(ext);
+        device_close(ext->overlay);
+        ext->overlay = NULL;
+        ext->fs.replayed = false;
+        if (ret == 0)
+            ret = ext_open_library(ext, device, err);
+    }
+    return ret;
+}
+
+static int open_parts(struct ext *ext, bool recovery, struct img_error *err) {
+    int ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
+    if (ret == 0)
+        ret = log_open(ext, err);
+    if (ret == 0 && recovery)
+        ret = log_empty(ext, ext->journal_end ? ext->journal_end + 1 : ext->writer->journal.sequence, err);
+    return ret < 0 ? ret : alloc_open(ext, err);
+}
+
+/* The superblock's own counts are written at an unmount only; the groups' are in every transaction. */
+static void count_free(struct ext *ext) {
+    blk64_t blocks = 0;
+    ext2_ino_t inodes = 0;
+    for (dgrp_t group = 0; group < ext->lib->group_desc_count; group++) {
+        blocks += ext2fs_bg_free_blocks_count(ext->lib, group);
+        inodes += ext2fs_bg_free_inodes_count(ext->lib, group);
+    }
+    ext2fs_free_blocks_count_set(super_of(ext), blocks);
+    super_of(ext)->s_free_inodes_count = inodes;
+}
+
+int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err) {
+    bool recovery = ext2fs_has_feature_journal_needs_recovery(super_of(ext));
     if (!ext->fs.device->writable)
         return fail(err, -EROFS, "The disk is open for reading only");
     int ret = check_features(ext, err);
+    if (ret == 0 && recovery)
+        ret = options->dry_run ? check_journal(ext, err) : settle(ext, err);
     if (ret == 0 && !(ext->writer = calloc(1, sizeof(*ext->writer))))
         ret = fail_no_memory(err);
     if (ret == 0)
-        ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
-    if (ret == 0)
-        ret = log_open(ext, err);
-    if (ret == 0)
-        ret = alloc_open(ext, err);
+        ret = open_parts(ext, recovery, err);
     if (ret < 0)
         return ret;
+    ext2fs_clear_feature_journal_needs_recovery(super_of(ext));
+    count_free(ext);
     ext_io_take_writes(ext->io, ext->writer->dirty, ext->block_size);
     ext->lib->flags |= EXT2_FLAG_RW | EXT2_FLAG_MASTER_SB_ONLY;
     ext->fs.write_ops = &ext_write_ops;

@@ -76,6 +76,7 @@ struct volume_keys {
      * key is the caller's and stands until the set is closed. */
     int (*find)(void *opaque, const char *name, const char *uuid, size_t nth, struct img_key *key);
     void *opaque;
+    uint64_t work; /* what trying keys may cost altogether (volumes_spend); 0: 256 million */
 };
 
 struct volumes;
@@ -84,6 +85,8 @@ struct volumes;
  * -E2BIG end the scan. */
 struct volume_scheme {
     const char *name;
+    /* Opens what its library wants of the system. NULL: nothing */
+    void (*prepare)(void);
     /* Adds what lies in this one volume, which has a device and is not divided when it is asked. Called once for each
      * volume. NULL: it looks at the whole only */
     int (*look)(struct volumes *volumes, struct volume *volume, struct img_error *err);
@@ -92,6 +95,9 @@ struct volume_scheme {
     int (*gather)(struct volumes *volumes, bool last, struct img_error *err);
 };
 
+/* For a program that has keys and is about to give up the right to open files: what the libraries below want of the
+ * system is opened now. Once is enough. */
+void volumes_prepare(void);
 /* Finds all volumes of a guest with these disks (device_of_image), named /dev/sda, /dev/sdb ... The devices become the
  * set's, also when it fails. `keys` may be NULL. */
 int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys *keys, struct volumes **volumes,

@@ -234,6 +234,12 @@ static int add_disks(struct volumes *volumes, struct device **disks, size_t ndis
     return ret;
 }
 
+void volumes_prepare(void) {
+    for (size_t i = 0; i < NSCHEMES; i++)
+        if (schemes[i]->prepare)
+            schemes[i]->prepare();
+}
+
 int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys *keys, struct volumes **volumes,
                  struct img_error *err) {
     struct volumes *set = calloc(1, sizeof(*set));
@@ -244,7 +250,7 @@ int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys 
         return fail_no_memory(err);
     }
     set->keys = keys;
-    set->work_left = WORK_BUDGET;
+    set->work_left = keys && keys->work ? keys->work : WORK_BUDGET;
     int ret = add_disks(set, disks, ndisks, err);
     if (ret == 0)
         ret = scan(set, err);

@@ -308,15 +308,18 @@ int luks_remove(const struct luks_place *place, struct luks_header *h, unsigned 
         return r;
     uint8_t *noise = malloc(count);
     r = noise ? random_bytes(noise, count, err) : img_fail(err, -ENOMEM, "no memory to erase a key slot");
+    /* the word that makes it a slot first, and alone: a slot may lie across two sectors */
     s->active = false;
-    s->iterations = 0;
-    memset(s->salt, 0, sizeof s->salt);
     if (r == 0)
         r = write_header(place, &changed, true, err);
+    s->iterations = 0;
+    memset(s->salt, 0, sizeof s->salt);
     if (r == 0) {
         *h = changed;
-        r = write_material(place, s, noise, count, err);
+        r = write_header(place, &changed, false, err);
     }
+    if (r == 0)
+        r = write_material(place, s, noise, count, err);
     free(noise);
     return r;
 }

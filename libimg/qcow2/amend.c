@@ -7,7 +7,7 @@
  * to be, or, of several wishes, with the first ones granted.
  *
  * Version 2 cannot say "zeroes". Whoever asks for it (img_amend) has turned such entries of the active state into data;
- * here it is only made sure that none is left, in snapshots too.
+ * here it is made sure that none is left, and those of snapshots are turned (expand.c).
  */
 #include "fullswitch.h"
 
@@ -75,18 +75,12 @@ static int find_zero(void *opaque, uint64_t l1_index, uint64_t l1_entry, be64 *t
     return 0;
 }
 
+/* None in the active state: it has been written anew. */
 static int check_no_zeroes(struct qcow2 *q, struct img_error *err) {
     struct tree active = {q->header.l1_offset, q->header.l1_size};
     int r = tree_walk(q, &active, find_zero, q, err);
     if (r == -EEXIST)
         return img_fail(err, -EBUSY, "'%s' has zero clusters, which version 2 cannot say", q->image->path);
-    for (size_t i = 0; r == 0 && i < q->snapshots.count; i++) {
-        const struct qcow2_snapshot *s = &q->snapshots.list[i];
-        struct tree tree = {s->l1_offset, s->l1_size};
-        r = tree_walk(q, &tree, find_zero, q, err);
-        if (r == -EEXIST)
-            return img_fail(err, -ENOTSUP, "snapshot '%s' has zero clusters, which version 2 cannot say", s->name);
-    }
     return r;
 }
 
@@ -213,6 +207,10 @@ static int amend_header(struct qcow2 *q, const struct img_amend_options *o, stru
 static int go_down(struct qcow2 *q, struct img_error *err) {
     struct qcow2_header *h = &q->header, before = *h;
     int r = check_no_zeroes(q, err);
+    if (r == 0)
+        r = expand_snapshots(q, err);
+    if (r == 0)
+        r = qcow2_rest(q, err);
     if (r < 0)
         return r;
     h->version = 2;

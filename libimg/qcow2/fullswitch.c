@@ -7,8 +7,11 @@
  * changes nothing. Write: everything aside, then the header with a barrier on either side.
  *
  * Clusters for the new material count 0 in the file before the switch, so a cut there leaks nothing; the blocks aside
- * count them 1 and what they replace 0, so a cut afterwards leaks nothing either. They come from behind everything that
- * was ever handed out; on a device, when that is used up, from holes.
+ * count them 1 and what they replace 0, so a cut afterwards leaks nothing either. In a file they come from where the
+ * host has holes, so that counts that are wrong cost no data, and then from behind everything that was ever handed out;
+ * on a device it is the other way round, and what counts 0 must do for a hole.
+ *
+ * The host gets back what counts 0 afterwards, once the header is durable.
  */
 #include "deltas.h"
 
@@ -17,11 +20,18 @@
 #include <string.h>
 
 #define BATCH (256u << 10)
+#define HOLES_MOST (1u << 20) /* looks into holes before it is not worth it */
+#define FREED_MOST (1u << 20) /* runs that are remembered */
 
 /* Writes that follow each other in the file go out together. */
 struct batch {
     uint8_t *bytes;
     uint64_t start, used;
+};
+
+struct runs {
+    struct freed_run *list; /* owned */
+    size_t used, room;
 };
 
 struct work {
@@ -39,10 +49,12 @@ struct work {
     uint64_t cursor, stop; /* where the search goes on, and ends */
     bool fresh;            /* it is behind everything that was ever handed out */
     bool last;             /* there is no other part to be searched */
+    uint64_t looked;       /* for holes, so many times */
+    uint64_t hole, data;   /* the host's hole that was found last, bytes: [hole, data) */
     uint64_t l1_place, l1_clusters, snapshots_place, snapshots_clusters, table_place, table_clusters;
     uint64_t *copies, *blocks; /* in the order of the bits */
-    struct freed_run *aside;   /* all of them */
-    size_t naside, aside_room;
+    struct runs aside;         /* all of them */
+    struct runs freed;         /* what counts 0 afterwards */
 
     uint64_t *table; /* the new refcount table, big endian */
     struct batch batch;
@@ -63,6 +75,25 @@ static void set_bit(uint64_t *bits, uint64_t i) {
 
 static int no_memory(struct work *w, struct img_error *err) {
     return img_fail(err, -ENOMEM, "no memory to change the counts of '%s'", w->q->image->path);
+}
+
+/* Behind all that are there, or merged with the last. False: no memory. */
+static bool add_run(struct runs *r, uint64_t cluster, uint64_t count) {
+    struct freed_run *last = r->used ? &r->list[r->used - 1] : NULL;
+    if (last && last->cluster + last->count == cluster) {
+        last->count += count;
+        return true;
+    }
+    if (r->used == r->room) {
+        size_t room = r->room * 2 + 16;
+        struct freed_run *larger = realloc(r->list, room * sizeof *larger);
+        if (!larger)
+            return false;
+        r->list = larger;
+        r->room = room;
+    }
+    r->list[r->used++] = (struct freed_run){cluster, count};
+    return true;
 }
 
 struct full_switch full_switch_unchanged(const struct qcow2 *q, const void *snapshots, size_t bytes,
@@ -184,7 +215,7 @@ static int count_all(struct work *w, struct img_error *err) {
         r = count_window(w, start, err);
         if (r == 0)
             r = deltas_check(&w->d, err);
-        if (r == 0 && !w->s->gains)
+        if (r == 0 && !w->s->gains && w->s->ntrees) /* else nothing that the tree names changes */
             r = tree_walk(w->q, &w->s->next, mark_table, &c, err);
     }
     if (r == 0 && w->s->refcount_order != w->q->header.refcount_order) /* every block is another one */
@@ -220,20 +251,51 @@ static void search(struct work *w, bool fresh) {
     w->stop = fresh ? w->q->alloc.limit : w->q->alloc.fresh;
 }
 
-/* Holes are no place for tables while counts may be wrong, but a device has nothing else, and after a deletion without
- * room they come first. Not while what lies in them is still to be read. */
-static bool holes_allowed(const struct work *w) {
-    if (!w->s->lowered)
-        return w->q->file->fixed_size;
-    return to_clusters(w->q, storage_size(w->q->file)) <= w->d.window;
+/* After a deletion without room whatever counts 0 will do, but not while what lies there is still to be read. */
+static bool old_part_allowed(const struct work *w) {
+    return !w->s->lowered || to_clusters(w->q, storage_size(w->q->file)) <= w->d.window;
+}
+
+static bool only_holes(const struct work *w) {
+    return !w->fresh && !w->q->file->fixed_size && !w->s->lowered;
+}
+
+/* The first cluster from `at` on that lies in a hole of the host's, or `stop`. A file in many pieces is not looked
+ * through to its end. */
+static uint64_t next_hole(struct work *w, uint64_t at) {
+    struct storage *file = w->q->file;
+    uint64_t size = w->q->cluster_size, end = storage_size(file);
+    for (uint64_t from = at * size; at < w->stop && from < end && w->looked++ < HOLES_MOST;
+         at = to_clusters(w->q, from)) {
+        struct storage_extent e = {.length = end - from};
+        if (from >= w->hole && from + size <= w->data)
+            return at;
+        if (file->ops->extent(file, from, end - from, &e) < 0 || !e.length)
+            break;
+        if (e.zero) {
+            w->hole = from;
+            w->data = from + e.length;
+        }
+        if (e.zero && e.length >= size)
+            return at;
+        from = to_clusters(w->q, from + e.length) * size;
+    }
+    return w->stop;
+}
+
+/* Goes to the next cluster that may be taken if it counts 0. False: there is none. */
+static bool find_candidate(struct work *w) {
+    if (only_holes(w))
+        w->cursor = next_hole(w, w->cursor);
+    return w->cursor < w->stop;
 }
 
 /* `n` clusters side by side that count 0. */
 static int place(struct work *w, uint64_t n, uint64_t *first, struct img_error *err) {
-    uint64_t run = 0;
-    while (n) {
+    uint64_t run = 0, next = w->cursor;
+    while (run < n) {
         uint64_t count;
-        if (w->cursor == w->stop) {
+        if (!find_candidate(w)) {
             if (w->last)
                 return img_fail(err, -ENOSPC, "'%s' has no room for %llu more clusters side by side", w->q->image->path,
                                 (unsigned long long)n);
@@ -245,29 +307,11 @@ static int place(struct work *w, uint64_t n, uint64_t *first, struct img_error *
         int r = deltas_old_count(&w->d, w->cursor, &count, err);
         if (r < 0)
             return r;
-        w->cursor++;
-        run = count ? 0 : run + 1;
-        if (run < n)
-            continue;
-        *first = w->cursor - n;
-        struct freed_run *last = w->naside ? &w->aside[w->naside - 1] : NULL;
-        if (last && last->cluster + last->count == *first) {
-            last->count += n;
-            return 0;
-        }
-        if (w->naside == w->aside_room) {
-            size_t room = w->aside_room * 2 + 16;
-            struct freed_run *larger = realloc(w->aside, room * sizeof *larger);
-            if (!larger)
-                return no_memory(w, err);
-            w->aside = larger;
-            w->aside_room = room;
-        }
-        w->aside[w->naside++] = (struct freed_run){*first, n};
-        return 0;
+        run = count ? 0 : w->cursor == next ? run + 1 : 1;
+        next = ++w->cursor;
     }
-    *first = 0;
-    return 0;
+    *first = n ? w->cursor - n : 0;
+    return !n || add_run(&w->aside, *first, n) ? 0 : no_memory(w, err);
 }
 
 static uint64_t count_groups(const struct work *w, uint64_t *highest) {
@@ -282,9 +326,10 @@ static uint64_t count_groups(const struct work *w, uint64_t *highest) {
 
 /* Finds places for everything as it is known now. */
 static int place_all(struct work *w, struct img_error *err) {
-    w->last = !holes_allowed(w);
-    search(w, w->last || !w->s->lowered);
-    w->naside = 0;
+    w->last = !old_part_allowed(w);
+    search(w, w->last || (w->q->file->fixed_size && !w->s->lowered));
+    w->looked = w->hole = w->data = 0;
+    w->aside.used = 0;
     free(w->blocks);
     w->blocks = calloc(w->nblocks + 1, sizeof *w->blocks);
     if (!w->blocks)
@@ -312,8 +357,8 @@ static bool replaces_block(const struct work *w, uint64_t number) {
 /* What the places change in turn. */
 static void touch_places(struct work *w) {
     struct qcow2 *q = w->q;
-    for (size_t i = 0; i < w->naside; i++)
-        deltas_touch(&w->d, w->aside[i].cluster, w->aside[i].count);
+    for (size_t i = 0; i < w->aside.used; i++)
+        deltas_touch(&w->d, w->aside.list[i].cluster, w->aside.list[i].count);
     for (uint64_t i = 0; i < q->refcounts.table_entries; i++)
         if (replaces_block(w, i))
             deltas_touch(&w->d, cluster_index(q, q->refcounts.table[i]), 1);
@@ -344,7 +389,7 @@ static int find_places(struct work *w, struct img_error *err) {
         int r = place_all(w, err);
         if (r < 0)
             return r;
-        const struct freed_run *last = &w->aside[w->naside - 1];
+        const struct freed_run *last = &w->aside.list[w->aside.used - 1];
         if ((last->cluster + last->count) / w->d.per_block >= DELTAS_MAX_GROUPS ||
             w->table_clusters << q->cluster_bits > QCOW2_MAX_REFCOUNT_TABLE_BYTES)
             return img_fail(err, -EFBIG, "the refcount table of '%s' cannot grow past %u bytes", q->image->path,
@@ -428,14 +473,22 @@ static int add_places(struct work *w, const uint64_t *tables, struct img_error *
     int r = deltas_add(&w->d, cluster_index(q, q->header.refcount_table_offset), q->header.refcount_table_clusters, -1,
                        err);
     w->counted = UINT64_MAX;
-    for (size_t i = 0; r == 0 && i < w->naside; i++)
-        r = deltas_add(&w->d, w->aside[i].cluster, w->aside[i].count, 1, err);
+    for (size_t i = 0; r == 0 && i < w->aside.used; i++)
+        r = deltas_add(&w->d, w->aside.list[i].cluster, w->aside.list[i].count, 1, err);
     for (uint64_t i = 0; r == 0 && i < q->refcounts.table_entries; i++)
         if (replaces_block(w, i))
             r = deltas_add(&w->d, cluster_index(q, q->refcounts.table[i]), 1, -1, err);
     for (uint64_t i = 0; r == 0 && tables && i < w->ncopies; i++)
         r = deltas_add(&w->d, tables[i], 1, -1, err);
     return r;
+}
+
+/* What is not remembered only stays stored. */
+static void note_freed(struct work *w, uint64_t group) {
+    uint64_t first = group * w->d.per_block, count;
+    for (uint64_t c = first; c < first + w->d.per_block && w->freed.used < FREED_MOST; c++)
+        if (deltas_at(&w->d, c) < 0 && deltas_new_count(&w->d, c, &count, NULL) == 0 && !count)
+            (void)add_run(&w->freed, c, 1);
 }
 
 static int write_blocks(struct work *w, const uint64_t *tables, struct img_error *err) {
@@ -457,6 +510,8 @@ static int write_blocks(struct work *w, const uint64_t *tables, struct img_error
             r = deltas_block(&w->d, group, block, err);
         if (r == 0)
             w->table[group] = htobe64(w->blocks[written++] << q->cluster_bits);
+        if (r == 0)
+            note_freed(w, group);
     }
     return r < 0 ? r : store_batch(w, err);
 }
@@ -478,9 +533,9 @@ static int begin_table(struct work *w, struct img_error *err) {
 static int lengthen(struct work *w, struct img_error *err) {
     struct qcow2 *q = w->q;
     uint64_t end = 0;
-    for (size_t i = 0; i < w->naside; i++)
-        if (end < w->aside[i].cluster + w->aside[i].count)
-            end = w->aside[i].cluster + w->aside[i].count;
+    for (size_t i = 0; i < w->aside.used; i++)
+        if (end < w->aside.list[i].cluster + w->aside.list[i].count)
+            end = w->aside.list[i].cluster + w->aside.list[i].count;
     end <<= q->cluster_bits;
     if (q->file->fixed_size || end <= q->alloc.length)
         return 0;
@@ -587,11 +642,37 @@ static void free_work(struct work *w) {
     free(w->copy);
     free(w->copies);
     free(w->blocks);
-    free(w->aside);
+    free(w->aside.list);
+    free(w->freed.list);
     free(w->table);
     free(w->batch.bytes);
     deltas_free(&w->d);
     free(w);
+}
+
+/* Nothing is known to be zero any more: places for the new are taken from what is free, and may be free again soon. */
+static void forget_free(struct qcow2 *q) {
+    SCOPED_SPIN(&q->alloc.lock);
+    free_list_cut(&q->alloc.free, 0);
+    q->alloc.scan = 1;
+}
+
+static void give_back(struct work *w) {
+    struct storage *file = w->q->file;
+    uint64_t size = storage_size(file);
+    for (size_t i = 0; i < w->freed.used; i++) {
+        uint64_t at = w->freed.list[i].cluster << w->q->cluster_bits,
+                 end = at + (w->freed.list[i].count << w->q->cluster_bits);
+        if (at < size && file->ops->punch(file, at, (end < size ? end : size) - at) < 0)
+            break; /* nor will the others */
+    }
+}
+
+/* Where the area begins that was never handed out. */
+static uint64_t fresh_afterwards(const struct work *w) {
+    if (w->fresh)
+        return w->cursor;
+    return w->q->file->fixed_size && !w->s->lowered ? w->q->alloc.limit : w->q->alloc.fresh;
 }
 
 int full_switch(struct qcow2 *q, const struct full_switch *s, struct img_error *err) {
@@ -601,14 +682,14 @@ int full_switch(struct qcow2 *q, const struct full_switch *s, struct img_error *
     w->q = q;
     w->s = s;
     w->counted = w->length = UINT64_MAX;
-    uint64_t fresh = q->alloc.fresh;
+    forget_free(q);
     int r = run(w, err);
-    if (r == 0 && w->fresh)
-        fresh = w->cursor;
-    else if (r == 0 && !s->lowered)
-        fresh = q->alloc.limit;
+    if (r == 0)
+        r = qcow2_adopt(q, fresh_afterwards(w), err);
+    if (r == 0)
+        give_back(w);
     free_work(w);
-    return r < 0 ? r : qcow2_adopt(q, fresh, err);
+    return r;
 }
 
 /* ---- in place ---- */

@@ -14,7 +14,7 @@
  *   states.c     internal snapshots: create, apply, delete; diff.c where two states differ;
  *                lineage.c which one descends from which
  *   bitmap.h    persistent bitmaps: what is recorded, and how they change
- *   chain.c     the backing file, an overlay emptied; amend.c features turned on and off
+ *   chain.c     the backing file, an overlay emptied; amend.c, expand.c features turned on and off
  *   resize.c, open.c, info.c, map.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
@@ -464,6 +464,9 @@ int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, 
  * below does not. The gate is closed to all but the context. */
 int entries_drop(struct qcow2 *q, struct img_context *c, uint64_t from, uint64_t to, struct img_error *err);
 int qcow2_amend(struct img *image, const struct img_amend_options *options, bool only_check, struct img_error *err);
+/* Entries of snapshots that say "zeroes" say so in another way, which version 2 has too. Role held, nothing runs, the
+ * file is what memory says and the active state has none. After an error some are changed; the disk is the same. */
+int expand_snapshots(struct qcow2 *q, struct img_error *err);
 int qcow2_empty(struct img *image, struct img_error *err);
 int qcow2_rebase(struct img *image, struct img *chain, const struct img_rebase_options *options, struct img_error *err);
 int qcow2_check(struct img *image, const struct img_check_options *options, struct img_check_result *result,

@@ -190,7 +190,7 @@ static int drop_entry(struct qcow2 *q, const struct qcow2_snapshot *snapshot, co
     bool last = snapshot == &q->snapshots.list[q->snapshots.count - 1];
     struct freed_run taken = {0};
     int r = 0;
-    if (!last && (r = alloc_contiguous(q, clusters, &first, err)) == 0) {
+    if (!last && (r = alloc_anywhere(q, clusters, &first, err)) == 0) {
         taken = (struct freed_run){first, clusters};
         h->snapshots_offset = first << q->cluster_bits;
         r = storage_write(q->file, t->bytes, t->length, h->snapshots_offset);

@@ -18,6 +18,8 @@ static uint64_t file_clusters(const struct qcow2 *q) {
 int tree_names(const struct qcow2 *q, const be64 *table, uint64_t index, struct tree_names *n, struct img_error *err) {
     uint64_t word = get64(table[index * q->words]);
     *n = (struct tree_names){0};
+    if (q->external)
+        return 0;
     if (word & QCOW2_COMPRESSED) {
         compressed_clusters(q, word, &n->first, &n->count);
     } else if (word & QCOW2_OFFSET_MASK) {

@@ -17,7 +17,8 @@ static inline uint64_t tree_l1_clusters(const struct qcow2 *q, uint64_t entries)
     return (entries * 8 + q->cluster_size - 1) >> q->cluster_bits;
 }
 
-/* The host clusters that an L2 entry names: none, one, or those of a compressed cluster. `own`: it has COPIED. */
+/* The host clusters of the image's file that an L2 entry names: none, one, or those of a compressed cluster; none where
+ * the data lie in a file of their own. `own`: it has COPIED. */
 struct tree_names {
     uint64_t first, count;
     bool standard, own;

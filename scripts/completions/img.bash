@@ -3,7 +3,7 @@
 # tests/cli/completion.t compares them with what `img COMMAND --help` says.
 # shellcheck shell=bash
 
-_img_commands='amend bench bitmap cat check commit compare convert create dd help info io ls map measure rebase resize snapshot'
+_img_commands='amend bench bitmap cat check commit compare convert copy-in copy-out create dd df diff du edit filesystems find help info inspect io ls map measure rebase resize snapshot tar-in tar-out'
 _img_keys='--object --key --key-file'
 _img_names="$_img_keys --image-opts"
 # Those of all commands that look inside a disk.
@@ -20,7 +20,26 @@ _img_options() {
         echo --add --remove --clear --enable --disable --merge --list --source-file --source-format --granularity \
             --format --output "$_img_names" --help
         ;;
-    cat) echo "$_img_guest" --mount ;;
+    cat | copy-out) echo "$_img_guest" --mount ;;
+    tar-out)
+        echo "$_img_guest" --mount --compress --exclude --numeric-owner --xattrs --acls --selinux --nanoseconds --no-sparse
+        ;;
+    diff)
+        echo "$_img_guest" --mount --a-snapshot --b-snapshot --checksum --atime --dir-times --dir-links --xattrs --uids \
+            --times --time-t --time-relative --time-days --extra-stats --all --csv --human-readable
+        ;;
+    find) echo "$_img_guest" --mount --output ;;
+    du)
+        echo "$_img_guest" --mount --output --human-readable --summarize --max-depth --all --apparent-size --bytes --total
+        ;;
+    copy-in | tar-in) echo "$_img_guest" --mount --dry-run ;;
+    edit) echo "$_img_guest" --mount --expr --backup ;;
+    df) echo "$_img_guest" --output --human-readable --inodes --csv ;;
+    filesystems)
+        echo "$_img_guest" --output --filesystems --extra --partitions --block-devices --lvs --vgs --pvs --all --long --uuid \
+            --human-readable --csv --no-title
+        ;;
+    inspect) echo "$_img_guest" --output --no-applications --no-icon --xpath ;;
     ls)
         echo "$_img_guest" --mount --output --long --recursive --human-readable --csv --checksum --uids --times --time-t \
             --time-relative --time-days --extra-stats
@@ -89,9 +108,12 @@ _img_values() {
     bench:--flush-interval | bench:-[cdosS] | measure:--size | measure:-[ls]) echo ;;
     *:--add | *:--domain) echo file ;;
     *:--blocksize) echo 512 4096 ;;
+    tar-out:--compress) echo gzip zstd ;;
+    tar-out:--exclude | du:--max-depth) echo ;;
+    diff:-A | diff:-D) echo file ;;
     *:--sandbox) echo on off ;;
-    ls:--checksum) echo crc md5 sha1 sha224 sha256 sha384 sha512 ;;
-    *:--key | *:--mount) echo ;;
+    ls:--checksum | diff:--checksum) echo crc md5 sha1 sha224 sha256 sha384 sha512 ;;
+    *:--key | *:--mount | inspect:--xpath) echo ;;
     commit:-r | convert:-l | convert:-S | convert:-m | convert:-r | map:-s | map:-l) echo ;;
     snapshot:-[acd] | snapshot:--apply | snapshot:--create | snapshot:--delete) echo ;;
     *) return 1 ;;

@@ -15,7 +15,7 @@ complete_words() {
 }
 
 is "$(complete_words img '')" "$_img_commands --help --version" "the commands"
-is "$(complete_words img co)" "commit compare convert" "those that begin so"
+is "$(complete_words img com)" "commit compare" "those that begin so"
 is "$(complete_words img help m)" "map measure" "behind help"
 commands=$("$IMG" help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p' | sort | tr '\n' ' ')
 is "$(echo "$_img_commands" | tr ' ' '\n' | sort | tr '\n' ' ')" "$commands" "the tool has the same ones"

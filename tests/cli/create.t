@@ -198,4 +198,19 @@ img create -q -f qcow2 -o data_file=gone a 1M
 rm gone
 run img map a
 is "$err" "img: Could not open 'a': Could not open 'gone': No such file or directory" "what is wrong is named once"
+
+# a backing file that is a tree of nodes
+qemu-img create -q -f qcow2 tree-base 4M
+qemu-img create -q -f raw tree-raw 2M
+same_creation tree -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"tree-base"}}' -F qcow2 tree
+same_creation tree2 -f qcow2 -b tree -F qcow2 tree2
+same_creation part -f qcow2 -b 'json:{"driver":"raw","offset":512,"size":1048576,"file":{"driver":"file","filename":"tree-raw"}}' -F raw part
+run img create -f qcow2 -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"tree-base"}}' -F qcow2 tree-base
+has "$err" "belongs to the backing chain of the new image" "not over its own backing file"
+run img create -f qcow2 -b 'json:{"driver":"raw","file":{"driver":"file","filename":"tree-base"}}' -F qcow2 tree2
+is "$status" 1 "not of two formats"
+run img rebase -b tree -F qcow2 part
+is "$status $err" "0 " "rebase onto a chain with such a name"
+check "... of which the shell reads" img io -r -c 'read 0 512' part
+
 done_testing

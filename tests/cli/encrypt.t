@@ -194,6 +194,13 @@ if command -v script >/dev/null; then
     (sleep 1 && printf 'abc\n') | script -qec "$IMG compare l.luks l.luks" /dev/null >typed 2>&1
     has "$(cat typed)" "Images are identical." "typed at the terminal"
     case $(cat typed) in *abc*abc*) ok 1 "without an echo" ;; *) ok 0 "without an echo" ;; esac
+    (sleep 1 && printf '\032\003' && sleep 1) |
+        script -qec "trap : INT; $IMG compare l.luks l.luks; echo status \$?; stty -a" /dev/null >typed 2>&1
+    case $(cat typed) in
+    *'status 130'*' -echo '*) ok 1 "the terminal is as before after an interrupt" ;;
+    *'status 130'*) ok 0 "the terminal is as before after an interrupt" ;;
+    *) ok 1 "an interrupt ends it" ;;
+    esac
 else
     skip "typed at the terminal" "there is no script(1)"
 fi

@@ -163,6 +163,45 @@ poke() {
     printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
+# ---- killed at every write ----
+
+# killed_everywhere NAME JUDGE COMMAND...: the command works on copies of the files in the folder `before`, in a folder
+# of its own, and is killed at one of its writes after the other (tests/preload/killed_at.c). JUDGE is called in the
+# folder `killed` each time and says what is wrong; the folder `after` has what the command leaves at its end. A sample
+# of the moments; every one with KILLS=all (make kill).
+killed_everywhere() {
+    what=$1 judge=$2 bad=0
+    shift 2
+    : >.moments
+    die_at -1 "$@" || bad=1
+    rm -rf after
+    mv killed after
+    moments=$(cat .moments)
+    step=$((moments / 6 + 1))
+    [ "${KILLS:-}" != all ] || step=1
+    at=$((tests % step))
+    while [ "$bad" -eq 0 ] && [ "$at" -lt "${moments:-0}" ]; do
+        die_at "$at" "$@"
+        why=$(cd killed && "$judge") || { bad=1 && say "killed at moment $at of $moments: $why"; }
+        at=$((at + step))
+    done
+    [ "$bad" -ne 0 ] || [ "${moments:-0}" -gt 0 ] || say "it wrote nothing: $(cat .killed)"
+    ok "$((bad || ${moments:-0} == 0))" "killed at every write: $what"
+}
+
+# die_at MOMENT COMMAND...: in a fresh copy
+die_at() {
+    rm -rf killed
+    cp -r --sparse=always before killed
+    moment=$1
+    shift
+    (
+        cd killed && env LD_PRELOAD="${IMG_BUILD:-$top/build}/tests/killed_at.so" KILLED_AT="$moment" \
+            KILLED_COUNT="$work/.moments" ASAN_OPTIONS="${ASAN_OPTIONS:-}:verify_asan_link_order=0" \
+            "$@" >"$work/.killed" 2>&1 || exit
+    ) 2>/dev/null
+}
+
 # pattern FILE SIZE_IN_KIB: bytes that do not compress and are the same each time
 pattern() {
     perl -e 'srand 7; print pack "L*", map { int rand 2**32 } 1 .. $ARGV[0] * 256' "$2" >"$1"

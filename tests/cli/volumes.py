@@ -7,6 +7,7 @@
   volumes.py gpt DISK [SECTOR]         puts right checksums into the headers of a changed GPT
   volumes.py encrypt KEY CIPHER SECTOR [TWEAK] < PLAIN > SECTORS
                                        by OpenSSL alone: KEY is a file, CIPHER aes-xts-plain64, aes-cbc-essiv:sha256 ...
+  volumes.py luks2 DISK FROM TO        changes the text of both headers, with right checksums
   volumes.py interleave CHUNK FILE...  what lies in stripes, one behind the other
 """
 import ctypes
@@ -126,6 +127,22 @@ def encrypt(key, cipher, sector, tweak="0"):
         number += sector // 512
 
 
+def luks2(disk, old, new):
+    with open(disk, "r+b") as f:
+        size = struct.unpack(">Q", f.read(16)[8:])[0]
+        for at in (0, size):
+            f.seek(at)
+            h = bytearray(f.read(size))
+            text = bytes(h[4096:]).rstrip(b"\0")
+            if old.encode() not in text:
+                sys.exit("'%s' is not in %s" % (old, text.decode()))
+            h[4096:] = text.replace(old.encode(), new.encode(), 1).ljust(size - 4096, b"\0")
+            h[448:512] = bytes(64)
+            h[448:480] = hashlib.sha256(h).digest()
+            f.seek(at)
+            f.write(h)
+
+
 def interleave(chunk, *files):
     parts = [open(f, "rb") for f in files]
     while True:
@@ -136,5 +153,5 @@ def interleave(chunk, *files):
             sys.stdout.buffer.write(piece)
 
 
-commands = {"table": table, "ours": ours, "gpt": gpt, "encrypt": encrypt, "interleave": interleave}
+commands = {"table": table, "ours": ours, "gpt": gpt, "encrypt": encrypt, "interleave": interleave, "luks2": luks2}
 commands[sys.argv[1]](*sys.argv[2:])

@@ -168,7 +168,7 @@ made() {
     if command -v "$2" >/dev/null; then
         return 0
     fi
-    skip "recognised: $3" "no $2 ($1)"
+    skip "recognised" "$3: no $2 ($1)"
     return 1
 }
 mkdir d

@@ -27,6 +27,7 @@ struct trial {
     uint64_t leaks;
     uint64_t size;
     uint8_t *all; /* what its windows hold */
+    const char *passphrase;
     char finding[400];
     char changes[300]; /* what was done to it */
 };
@@ -47,18 +48,24 @@ int judge_read(const struct model *m, struct img *image, uint8_t *all, struct im
     return 0;
 }
 
-static int open_disk(struct log *disk, uint32_t flags, const char *snapshot, struct img **image,
-                     struct img_error *err) {
+int judge_open(const struct judge *j, struct log *disk, uint32_t flags, const char *snapshot, const char *passphrase,
+               struct img **image, struct img_error *err) {
     struct img_open_options options = {
         .flags = flags,
-        .format = "qcow2",
+        .format = j->format,
         .snapshot = snapshot,
+        .key = key_of(passphrase),
         .l2_cache = JUDGE_CACHE,
         .refcount_cache = JUDGE_CACHE,
     };
     log_publish(disk);
     *err = (struct img_error){0};
     return image_open_storage(log_open(disk, 0, flags & IMG_OPEN_WRITE), &options, image, err);
+}
+
+static int open_disk(const struct trial *t, uint32_t flags, const char *snapshot, struct img **image,
+                     struct img_error *err) {
+    return judge_open(t->judge, t->disk, flags, snapshot, t->passphrase, image, err);
 }
 
 static void note_finding(void *opaque, const struct img_finding *finding) {
@@ -73,6 +80,8 @@ static bool check_image(struct trial *t, struct img *image, uint64_t max_leaks, 
     struct img_check_options options = {.report = note_finding, .opaque = t};
     struct img_check_result result = {0};
     int rc = img_check(image, &options, &result, &err);
+    if (rc == -ENOTSUP && strcmp(j->format, "qcow2"))
+        return true;
     if (rc)
         return fails(j, "%s: img_check cannot run: %s", when, err.text);
     if (result.corruptions || result.check_errors)
@@ -89,14 +98,14 @@ static bool look(struct trial *t, uint64_t max_leaks, uint8_t *all, const char *
     struct judge *j = t->judge;
     struct img *image = NULL;
     struct img_error err = {0};
-    if (open_disk(t->disk, IMG_OPEN_CHECK, NULL, &image, &err))
+    if (open_disk(t, IMG_OPEN_CHECK, NULL, &image, &err))
         return fails(j, "%s: does not open for a check: %s", when, err.text);
     bool good = check_image(t, image, max_leaks, when);
     if (img_close(image, &err) && good)
         good = fails(j, "%s: closing after a check fails: %s", when, err.text);
     if (!good || !all)
         return good;
-    if (open_disk(t->disk, 0, NULL, &image, &err))
+    if (open_disk(t, 0, NULL, &image, &err))
         return fails(j, "%s: does not open: %s", when, err.text);
     t->size = img_size(image);
     if (judge_read(j->model, image, all, &err))
@@ -113,7 +122,7 @@ static bool look_at_snapshots(struct trial *t, const char *when) {
     for (unsigned i = 0; i < j->nsnapshots && good; i++) {
         struct img *image = NULL;
         struct img_error err = {0};
-        int rc = open_disk(t->disk, 0, j->snapshots[i].name, &image, &err);
+        int rc = open_disk(t, 0, j->snapshots[i].name, &image, &err);
         bool must = t->cut >= j->snapshots[i].born && t->cut < j->snapshots[i].asked_away;
         bool may = t->cut >= j->snapshots[i].asked && t->cut < j->snapshots[i].gone;
         if (rc == -ENOENT && !must)
@@ -137,67 +146,19 @@ static bool look_at_snapshots(struct trial *t, const char *when) {
     return good;
 }
 
-/* Sector by sector: has it changed since the start? Where sizes change, what reads as zero may have been cut off and
- * never been written. */
-static bool sector_changed(const struct trial *t, size_t at) {
-    const struct judge *j = t->judge;
-    if (j->resizes && all_zero(t->all + at, MODEL_SECTOR))
-        return false;
-    return memcmp(t->all + at, j->original + at, MODEL_SECTOR) != 0;
-}
-
-/* All that has changed is dirty in a bitmap that calls itself complete. */
-static bool covers(struct trial *t, struct img *image, const char *name) {
-    const struct model *m = t->judge->model;
-    struct img_error err = {0};
-    size_t at = 0;
-    for (unsigned i = 0; i < model_nwindows(m); i++) {
-        uint64_t offset, length, start = 0, count = 0;
-        model_window(m, i, &offset, &length);
-        for (uint64_t end = offset + length; offset < end; offset += MODEL_SECTOR, at += MODEL_SECTOR) {
-            if (offset >= t->size || !sector_changed(t, at))
-                continue;
-            if (offset >= start + count && img_bitmap_next(image, name, offset, &start, &count, &err))
-                return fails(t->judge, "bitmap %s cannot be read: %s", name, err.text);
-            if (offset < start || count == 0)
-                return fails(t->judge,
-                             "guest data have changed at %#" PRIx64 ", but bitmap %s is valid and does not say so",
-                             offset, name);
-        }
-    }
-    return true;
-}
-
-static bool readable(struct trial *t, struct img *image, const char *name) {
-    struct img_error err = {0};
-    uint64_t start, count = 1;
-    for (uint64_t at = 0; count; at = start + count)
-        if (img_bitmap_next(image, name, at, &start, &count, &err))
-            return fails(t->judge, "bitmap %s cannot be read: %s", name, err.text);
-    return true;
-}
-
 /* Before guest data change, what does not know of it is marked; what is not marked is complete. Byte 88 of the header:
  * autoclear_features. */
 static bool look_at_marks(struct trial *t) {
     struct judge *j = t->judge;
     struct img *image = NULL;
     struct img_error err = {0};
-    struct img_info info = {0};
     uint8_t head[104];
     bytes_read(&t->disk->devices[0].now, head, sizeof(head), 0);
     if (memcmp(t->all, j->original, model_bytes(j->model)) && head[7] == 3 && head[88] & 0x80)
         return fails(j, "guest data have changed, but an unknown autoclear bit is still set");
-    if (open_disk(t->disk, IMG_OPEN_CHECK, NULL, &image, &err))
+    if (open_disk(t, IMG_OPEN_CHECK, NULL, &image, &err))
         return fails(j, "does not open for information: %s", err.text);
-    bool good = img_info(image, &info, &err) == 0 || fails(j, "tells nothing: %s", err.text);
-    for (size_t i = 0; good && i < info.nbitmaps; i++) {
-        if (info.bitmaps[i].in_use)
-            continue;
-        good = readable(t, image, info.bitmaps[i].name);
-        if (good && info.bitmaps[i].enabled && strncmp(info.bitmaps[i].name, "changes", 7) == 0) /* from the start */
-            good = covers(t, image, info.bitmaps[i].name);
-    }
+    bool good = bitmaps_hold(j, image, t->cut, t->all, t->size, j->last, sizeof(j->last));
     img_close(image, NULL);
     return good;
 }
@@ -221,6 +182,8 @@ static bool look_at_switches(struct trial *t) {
 
 bool judge_discards(struct img *image) {
     struct img_info info;
+    if (strcmp(img_format(image), "luks") == 0)
+        return false;
     if (!img_has_backing(image)) /* img_info waits for changes of the whole image, which may wait for a queue of ours */
         return true;
     return img_info(image, &info, NULL) < 0 || info.version != 2;
@@ -254,7 +217,7 @@ static struct place choose_place(struct trial *t, struct rng *rng, uint64_t long
 }
 
 static int change_once(struct trial *t, struct img *image, struct rng *rng, unsigned turn, struct img_error *err) {
-    uint64_t cluster = img_cluster_size(image);
+    uint64_t cluster = max_u64(img_cluster_size(image), MODEL_SECTOR);
     struct place p = choose_place(t, rng, 3 * cluster);
     size_t used = strlen(t->changes);
     snprintf(t->changes + used, sizeof(t->changes) - used, " %s %#" PRIx64 "+%" PRIu64,
@@ -297,6 +260,7 @@ static void trial_begin(struct trial *t, struct judge *j, const struct bytes *de
         log_add_device(t->disk, &copy, j->log->devices[d].path);
     }
     t->all = xcalloc(1, j->model ? model_bytes(j->model) : 1);
+    t->passphrase = keys_now(&j->keys);
     j->last[0] = 0;
 }
 
@@ -323,6 +287,8 @@ static bool leaks_nothing(struct trial *t, const struct bytes *devices, uint64_t
     return good;
 }
 
+enum { MORE_ROOM = 256 << 10 };
+
 /* Writes on, and looks that nothing else changes. */
 static bool go_on(struct trial *t, const struct bytes *devices, uint64_t seed) {
     struct judge *j = t->judge;
@@ -330,7 +296,9 @@ static bool go_on(struct trial *t, const struct bytes *devices, uint64_t seed) {
     struct img_error err = {0};
     struct rng rng = {seed};
     uint64_t leaks = t->leaks;
-    if (open_disk(t->disk, IMG_OPEN_WRITE, NULL, &image, &err))
+    if (t->disk->fixed_size) /* the device may have been full */
+        bytes_truncate(&t->disk->devices[0].now, t->disk->devices[0].now.length + MORE_ROOM);
+    if (open_disk(t, IMG_OPEN_WRITE, NULL, &image, &err))
         return fails(j, "does not open for writing: %s", err.text);
     bool good = true;
     for (unsigned turn = 0; turn < 8 && good; turn++)
@@ -353,7 +321,9 @@ static bool go_on(struct trial *t, const struct bytes *devices, uint64_t seed) {
 
 /* ---- qemu-img ------------------------------------------------------------------------------------- */
 
-static bool ask_qemu(struct judge *j, const struct log *disk, const char *when) {
+static bool ask_qemu(const struct trial *t, const char *when) {
+    struct judge *j = t->judge;
+    const struct log *disk = t->disk;
     char image[512], why[512];
     snprintf(image, sizeof(image), "%s/state.qcow2", j->folder);
     int rc = bytes_save(&disk->devices[0].now, image);
@@ -361,7 +331,8 @@ static bool ask_qemu(struct judge *j, const struct log *disk, const char *when) 
         rc = bytes_save(&disk->devices[d].now, disk->devices[d].path);
     if (rc)
         DIE("cannot write a state into %s: %s", j->folder, strerror(-rc));
-    return qemu_check(&j->qemu, image, why, sizeof(why)) || fails(j, "%s: %s", when, why);
+    return strcmp(j->format, "qcow2") || qemu_check(&j->qemu, image, t->passphrase, why, sizeof(why)) ||
+           fails(j, "%s: %s", when, why);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------- */
@@ -382,17 +353,18 @@ bool judge_state(void *opaque, const struct replay_state *state) {
     bool ask = j->qemu_every && j->judged++ % j->qemu_every == 0;
     if (j->dump)
         bytes_save(&state->devices[0], j->dump);
-    bool good = look(&t, UINT64_MAX, t.all, "after the cut");
+    bool good = keys_hold(j, t.disk, t.cut, &t.passphrase, j->last, sizeof(j->last));
+    good = good && look(&t, UINT64_MAX, t.all, "after the cut");
     if (good && !model_allows(j->model, state->cut, t.size, t.all, j->last, sizeof(j->last)))
         good = false;
     good = good && look_at_switches(&t);
     good = good && look_at_snapshots(&t, "after the cut");
     good = good && look_at_marks(&t);
-    good = good && (!ask || ask_qemu(j, t.disk, "after the cut"));
+    good = good && (!ask || ask_qemu(&t, "after the cut"));
     good = good && go_on(&t, state->devices, mix64(state->number));
     good = good && look_at_snapshots(&t, "after changes");
     good = good && look_at_marks(&t);
-    good = good && (!ask || state->number % 4 || ask_qemu(j, t.disk, "after changes"));
+    good = good && (!ask || state->number % 4 || ask_qemu(&t, "after changes"));
     trial_end(&t);
     if (!good && !j->why[0])
         memcpy(j->why, j->last, sizeof(j->why));
@@ -404,7 +376,7 @@ bool judge_state(void *opaque, const struct replay_state *state) {
 bool judge_clean(struct judge *j, const struct bytes *devices, uint64_t max_leaks) {
     struct trial t;
     trial_begin(&t, j, devices);
-    bool good = look(&t, max_leaks, NULL, "after closing") && ask_qemu(j, t.disk, "after closing");
+    bool good = look(&t, max_leaks, NULL, "after closing") && ask_qemu(&t, "after closing");
     trial_end(&t);
     return good;
 }

@@ -72,7 +72,7 @@ static bool is_wanted(const struct program *p, const struct scenario *s, enum ex
 static void collect(struct program *p) {
     const struct scenario *const tables[] = {scenarios_allocation, scenarios_metadata, scenarios_beside,
                                              scenarios_failure,    scenarios_queue,    scenarios_snapshot,
-                                             scenarios_bitmap,     scenarios_chain};
+                                             scenarios_bitmap,     scenarios_chain,    scenarios_keys};
     unsigned number = 0;
     for (unsigned t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         for (const struct scenario *s = tables[t]; s->name; s++, number++) {

@@ -333,3 +333,29 @@ bool model_allows(const struct model *m, uint64_t cut, uint64_t size, const uint
             return true;
     return false;
 }
+
+static const struct history *history_at(const struct model *m, uint64_t offset) {
+    for (unsigned i = 0; i < m->nwindows; i++) {
+        const struct window *w = &m->windows[i];
+        if (offset >= w->offset && offset < w->offset + w->length)
+            return &w->sectors[(offset - w->offset) / MODEL_SECTOR];
+    }
+    DIE("offset %#" PRIx64 " is not watched", offset);
+}
+
+int model_asked(const struct model *m, uint64_t offset, const uint8_t *sector, uint64_t cut, uint64_t *first,
+                uint64_t *last) {
+    const struct history *h = history_at(m, offset);
+    *first = RECORD_NEVER;
+    *last = 0;
+    for (unsigned i = 0; i < h->count; i++) {
+        const struct model_event *e = h->values[i].event;
+        if (e->asked > cut || !holds(&h->values[i], sector))
+            continue;
+        if (e == &m->origin || e->kind == EVENT_RESIZE)
+            return -1;
+        *first = min_u64(*first, e->asked);
+        *last = max_u64(*last, e->asked);
+    }
+    return *first != RECORD_NEVER;
+}

@@ -54,4 +54,9 @@ unsigned model_marks(const struct model *m, const uint64_t **marks);
 /* May a disk of `size` bytes hold `all` after a power cut at `cut`? If not, `why` says what is wrong. */
 bool model_allows(const struct model *m, uint64_t cut, uint64_t size, const uint8_t *all, char *why, size_t why_size);
 
+/* When was what the sector at `offset` holds asked for, up to `cut`? 1: by writes from tick *first to tick *last alone;
+ * 0: nobody asked for it; -1: it may be older than everything, or what a smaller size cut off. */
+int model_asked(const struct model *m, uint64_t offset, const uint8_t *sector, uint64_t cut, uint64_t *first,
+                uint64_t *last);
+
 #endif

@@ -15,9 +15,14 @@ extern char **environ;
 
 enum { CONVERSATION = 3, FRESH_EVERY = 50 };
 
-static pid_t start(const char *path, char **environment, int channel, int output) {
-    char *argv[] = {"qemu-img", "check", "-f", "qcow2", (char *)path, NULL};
+static pid_t start(const char *path, const char *passphrase, char **environment, int channel, int output) {
+    char secret[100], options[600];
+    char *plain[] = {"qemu-img", "check", "-f", "qcow2", (char *)path, NULL};
+    char *encrypted[] = {"qemu-img", "check", "--object", secret, "--image-opts", options, NULL};
+    char **argv = passphrase ? encrypted : plain;
     posix_spawn_file_actions_t files;
+    snprintf(secret, sizeof(secret), "secret,id=s0,data=%s", passphrase ? passphrase : "");
+    snprintf(options, sizeof(options), "driver=qcow2,encrypt.key-secret=s0,file.filename=%s", path);
     pid_t pid;
     posix_spawn_file_actions_init(&files);
     if (channel >= 0)
@@ -32,13 +37,13 @@ static pid_t start(const char *path, char **environment, int channel, int output
 
 /* ---- a fresh one ---- */
 
-static bool ask_fresh(const char *path, char *why, size_t why_size) {
+static bool ask_fresh(const char *path, const char *passphrase, char *why, size_t why_size) {
     char line[400] = "";
     FILE *report = tmpfile();
     if (!report)
         DIE("cannot make a temporary file");
     int status;
-    waitpid(start(path, environ, -1, fileno(report)), &status, 0);
+    waitpid(start(path, passphrase, environ, -1, fileno(report)), &status, 0);
     bool good = WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3);
     rewind(report);
     if (!good && fgets(line, sizeof(line), report))
@@ -72,7 +77,7 @@ static void keep(struct qemu *q, const char *path) {
     snprintf(preload, sizeof(preload), "LD_PRELOAD=%.*s/qemu_img_again.so", (int)(slash - folder), folder);
     char **environment = environment_with(preload);
     snprintf(q->path, sizeof(q->path), "%s", path);
-    q->kept = start(path, environment, ends[1], nowhere);
+    q->kept = start(path, NULL, environment, ends[1], nowhere);
     q->channel = ends[0];
     close(ends[1]);
     close(nowhere);
@@ -103,13 +108,13 @@ static enum answer ask_kept(struct qemu *q, const char *path) {
     return SILENT;
 }
 
-bool qemu_check(struct qemu *q, const char *path, char *why, size_t why_size) {
+bool qemu_check(struct qemu *q, const char *path, const char *passphrase, char *why, size_t why_size) {
     bool every = q->asked++ % FRESH_EVERY == 0;
-    enum answer answer = ask_kept(q, path);
+    enum answer answer = passphrase ? SILENT : ask_kept(q, path);
     if (answer == GOOD && !every)
         return true;
     q->fresh++;
-    bool good = ask_fresh(path, why, why_size);
+    bool good = ask_fresh(path, passphrase, why, why_size);
     if (good && answer == BAD)
         snprintf(why, why_size, "a kept qemu-img finds something in %s, and a fresh one nothing", path);
     return good && answer != BAD;

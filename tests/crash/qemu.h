@@ -21,8 +21,9 @@ struct qemu {
 };
 
 /* Does `qemu-img check -f qcow2 PATH` find neither corruption nor error? Leaks are allowed. If not, `why` is its exit
- * code and the first line of what it said. The path is the same in every call. */
-bool qemu_check(struct qemu *q, const char *path, char *why, size_t why_size);
+ * code and the first line of what it said. The path is the same in every call. An encrypted image comes with a
+ * passphrase, and a fresh one is asked each time. */
+bool qemu_check(struct qemu *q, const char *path, const char *passphrase, char *why, size_t why_size);
 /* Ends the kept one. */
 void qemu_end(struct qemu *q);
 

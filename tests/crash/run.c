@@ -40,7 +40,8 @@ static void put_on_device(struct world *w) {
 }
 
 static struct img *open_as_it_is(struct world *w, const char *snapshot) {
-    struct img_open_options options = {.format = "qcow2", .snapshot = snapshot};
+    struct img_open_options options = {
+        .format = w->judge.format, .snapshot = snapshot, .key = key_of(w->scenario->key)};
     struct img_error err = {0};
     struct img *image = NULL;
     log_publish(w->log);
@@ -85,6 +86,8 @@ static void meet_image(struct world *w) {
     watch(w, image, 0, s->watch ? s->watch : size);
     if (s->far)
         watch(w, image, s->far, s->far_length);
+    bitmaps_meet(&w->judge.bitmaps, image);
+    keys_meet(&w->judge.keys, s->key);
     img_close(image, NULL);
     w->judge.original = xcalloc(1, model_bytes(w->model));
     model_newest(w->model, w->judge.original);
@@ -143,7 +146,7 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
         .qemu_every = qemu_every(o),
         .keep = o->keep,
         .dump = o->dump,
-        .resizes = s->resizes,
+        .format = s->format ? s->format : "qcow2",
     };
     prepare(&w);
     load(&w, "image.qcow2");
@@ -175,6 +178,7 @@ bool run_scenario(const struct scenario *s, enum executor executor, const struct
         free(w.judge.switches[i].before);
         free(w.judge.switches[i].after);
     }
+    bitmaps_forget(&w.judge.bitmaps);
     free(w.judge.original);
     model_free(w.model);
     log_free(w.log);

@@ -23,7 +23,7 @@ struct scenario {
     bool data_file;                    /* data.raw is recorded as well */
     bool base_file;                    /* base.qcow2 is */
     bool without_zero;                 /* the storage cannot zero or punch */
-    bool resizes;                      /* of a disk with bitmaps */
+    const char *format, *key;          /* NULL: "qcow2", and not encrypted */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
     uint64_t jitter;                   /* threads give way to each other inside the storage */
     enum img_cache cache;              /* the write-through modes: what is acknowledged is durable */
@@ -32,6 +32,6 @@ struct scenario {
 
 /* The table; ends with a NULL name. Each part of it lives beside its run functions. */
 extern const struct scenario scenarios_allocation[], scenarios_metadata[], scenarios_beside[], scenarios_failure[],
-    scenarios_queue[], scenarios_snapshot[], scenarios_bitmap[], scenarios_chain[];
+    scenarios_queue[], scenarios_snapshot[], scenarios_bitmap[], scenarios_chain[], scenarios_keys[];
 
 #endif

@@ -93,6 +93,32 @@ static void run_amend(struct world *w) {
     guest_verify(w);
 }
 
+/* To version 2, although snapshots have zeroes, which it cannot say. */
+static void run_amend_zeroes(struct world *w) {
+    uint64_t size = img_size(w->image);
+    guest_mix(w, &w->rng, "wwz", 6, 3, 0, size);
+    amend(w, &(struct img_amend_options){.version = 2});
+    guest_mix(w, &w->rng, "ww", 4, 3, 0, size);
+    guest_flush(w);
+    guest_verify(w);
+}
+
+/* Other names for the same data file. */
+static void run_data_file(struct world *w) {
+    char path[128];
+    uint64_t size = img_size(w->image);
+    snprintf(path, sizeof(path), "%s/data.raw", w->folder);
+    guest_mix(w, &w->rng, "ww", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.data_file = "data.raw"});
+    guest_mix(w, &w->rng, "wwz", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.data_file = path, .lazy_refcounts = IMG_AMEND_ON});
+    guest_mix(w, &w->rng, "wwd", 4, 3, 0, size);
+    amend(w, &(struct img_amend_options){.refcount_bits = 32, .lazy_refcounts = IMG_AMEND_OFF});
+    guest_write(w, 1024, 3 << 10);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 const struct scenario scenarios_chain[] = {
     {
         .name = "rebase",
@@ -147,6 +173,41 @@ const struct scenario scenarios_chain[] = {
             "image.qcow2") "-c 'write -P 7 8k 24k' && qemu-img snapshot -c one image.qcow2",
         .run = run_amend,
         .snapshots = {"one"},
+    },
+    {
+        .name = "amend-with-zeroes-in-snapshots",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 64k && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' -c 'write -z 10k 8k' -c 'write -z -u 40k 5k' && qemu-img snapshot "
+                           "-c one image.qcow2 && " IO("image.qcow2") "-c 'write -z 20k 4k' && qemu-img snapshot -c "
+                                                                      "two image.qcow2",
+        .run = run_amend_zeroes,
+        .snapshots = {"one", "two"},
+    },
+    {
+        .name = "amend-with-zeroes-in-snapshots-over-backing",
+        .prepare = BASE " && " CREATE "-o cluster_size=1k -b base.qcow2 -F qcow2 image.qcow2 && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' -c 'write -z 10k 8k' -c 'write -z -u 2k 5k' && qemu-img snapshot "
+                           "-c one image.qcow2 && " IO("image.qcow2") "-c 'write -z 20k 4k' && qemu-img snapshot -c "
+                                                                      "two image.qcow2",
+        .run = run_amend_zeroes,
+        .snapshots = {"one", "two"},
+    },
+    {
+        .name = "amend-with-an-old-snapshot", /* without the extra data that version 3 wants */
+        .prepare = CREATE "-o cluster_size=1k,compat=0.10 image.qcow2 64k && " IO(
+            "image.qcow2") "-c 'write -P 7 8k 24k' && qemu-img snapshot -c one image.qcow2 && perl -e '"
+                           "open F, \"+<:raw\", \"image.qcow2\"; seek F, 64, 0; read F, $at, 8; "
+                           "$at = unpack \"Q>\", $at; seek F, $at, 0; read F, $table, 512; "
+                           "$extra = unpack \"N\", substr $table, 36, 4; substr($table, 36, 4) = pack \"N\", 0; "
+                           "substr($table, 40, $extra) = \"\"; seek F, $at, 0; print F $table'",
+        .run = run_amend,
+        .snapshots = {"one"},
+    },
+    {
+        .name = "amend-external-data-file",
+        .prepare = CREATE "-o cluster_size=1k,data_file=$PWD/data.raw image.qcow2 64k",
+        .run = run_data_file,
+        .data_file = true,
     },
     {0},
 };

@@ -77,6 +77,42 @@ static void run_sizes(struct world *w) {
     guest_verify(w);
 }
 
+/* Up to the end of the device; returns where there was no room. */
+static uint64_t fill(struct world *w, uint64_t at) {
+    uint64_t cluster = img_cluster_size(w->image);
+    while (guest_write_may_fail(w, at, cluster) == 0)
+        if ((at += cluster) == img_size(w->image))
+            DIE("%s: the device has too much room", w->scenario->name);
+    guest_discard(w, at, cluster); /* so that it has one content */
+    guest_flush(w);
+    return at;
+}
+
+/* Deletions that find no room for a switch: the entry goes first, then the counts in place, then the switch. */
+static void run_without_room(struct world *w) {
+    guest_write(w, 0, 30 << 10);
+    guest_snapshot_create(w, "a", false);
+    guest_write(w, 0, 20 << 10);
+    guest_snapshot_create(w, "b", false);
+    guest_write(w, 4 << 10, 20 << 10);
+    guest_snapshot_create(w, "c", false);
+    guest_write(w, 8 << 10, 20 << 10);
+    uint64_t end = fill(w, 40 << 10);
+    guest_snapshot_delete(w, "c", false); /* the last: its entry is cut off */
+    guest_verify(w);
+    end = fill(w, end);
+    guest_discard(w, end - 3072, 3072); /* a place for the table without its first entry, and none for a switch */
+    guest_flush(w);
+    guest_flush(w);
+    guest_snapshot_delete(w, "a", false);
+    guest_verify(w);
+    fill(w, end - 1024);
+    guest_snapshot_delete(w, "b", false);
+    guest_write(w, 0, 4 << 10);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 const struct scenario scenarios_snapshot[] = {
     {
         .name = "snapshots",
@@ -128,6 +164,12 @@ const struct scenario scenarios_snapshot[] = {
         .prepare = CREATE "-o cluster_size=512 image.qcow2 48k" IO "-c 'write -P 7 0 48k'",
         .run = run_sizes,
         .watch = 96 << 10,
+    },
+    {
+        .name = "snapshots-without-room",
+        .prepare = CREATE "-o cluster_size=1k image.qcow2 400k",
+        .run = run_without_room,
+        .device_size = 160 << 10,
     },
     {0},
 };

@@ -329,7 +329,7 @@ static bool test_kept_qemu_img(void) {
     for (int i = 0; i < 5; i++) {
         /* the fourth time the L1 table has an entry that is not aligned */
         EXPECT(pwrite(fd, i == 3 ? "\1" : "", 1, 3 * 512 + 6) == 1);
-        answers[i] = qemu_check(&qemu, path, why, sizeof(why));
+        answers[i] = qemu_check(&qemu, path, NULL, why, sizeof(why));
         kept[i] = qemu.kept;
     }
     qemu_end(&qemu);

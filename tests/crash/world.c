@@ -18,7 +18,8 @@ void world_open(struct world *w) {
     struct img_open_options options = {
         .flags = IMG_OPEN_WRITE,
         .cache = s->cache,
-        .format = "qcow2",
+        .format = w->judge.format,
+        .key = key_of(keys_now(&w->judge.keys)),
         .l2_cache = s->l2_cache ? s->l2_cache : JUDGE_CACHE,
         .refcount_cache = s->refcount_cache ? s->refcount_cache : JUDGE_CACHE,
     };

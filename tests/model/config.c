@@ -130,6 +130,7 @@ void config_make(struct config *c, uint64_t seed, unsigned ops) {
     c->byte_borders = rng_one_in(&r, 4);
     c->max_size = top->size * 3 / 2;
     draw_encryption(c, &r);
+    c->bitmaps = !top->raw && top->version == 3 && rng_one_in(&r, 2);
 }
 
 uint64_t config_seed(const struct config *c) {
@@ -145,6 +146,8 @@ void config_describe(const struct config *c, char *text, size_t size) {
                                    modes[c->mode], executors[c->executor], caches[c->cache]);
     if (c->l2_cache && used < size)
         used += (size_t)snprintf(text + used, size - used, " l2 %uk", (unsigned)(c->l2_cache >> 10));
+    if (c->bitmaps && used < size)
+        used += (size_t)snprintf(text + used, size - used, ", bitmaps");
     if (c->nsnapshots && used < size)
         used += (size_t)snprintf(text + used, size - used, ", %u snapshots", c->nsnapshots);
     for (unsigned i = 0; i < c->nlayers && used < size; i++) {

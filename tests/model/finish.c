@@ -123,6 +123,7 @@ void finish(struct run *run) {
         compare_snapshot(run, i);
     compare_own_states(run);
     read_only_pass(run);
+    bitmaps_finish(run);
     if (lower_layers_hash(run) != run->started)
         model_fail("a file below the top image changed");
 }

@@ -78,6 +78,7 @@ struct config {
     uint64_t l2_cache, refcount_cache;
     uint64_t max_size; /* resize goes no further */
     bool byte_borders; /* disjoint ranges may share a sector */
+    bool bitmaps;      /* are made and changed; no state is gone back to then */
     bool on_disk;      /* in a folder whose file system has real O_DIRECT */
 };
 
@@ -132,6 +133,15 @@ struct own_state {
     unsigned number;
 };
 
+/* A bitmap that the run made. */
+enum { OWN_BITMAPS = 3 };
+struct own_bitmap {
+    _Atomic uint8_t *sectors; /* NULL: there is none */
+    uint64_t granularity;
+    unsigned number;
+    bool enabled;
+};
+
 struct run {
     struct config config;
     struct rng rng;
@@ -141,6 +151,8 @@ struct run {
     uint64_t snapshot_size[MAX_SNAPSHOTS];
     struct own_state own[OWN_STATES];
     unsigned own_made;
+    struct own_bitmap bitmaps[OWN_BITMAPS];
+    unsigned bitmaps_made;
     uint64_t operations; /* for messages and pattern ids */
 };
 
@@ -231,6 +243,23 @@ void flow_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t off
 void finish(struct run *run);
 /* Our own check of the open image; leaks count unless `live`. */
 void own_check(struct run *run, bool live);
+
+/* bitmaps.c */
+bool bitmaps_are_there(const struct run *run);
+/* The first one of a run that has bitmaps; then one is made or changed. Nobody writes. */
+void bitmaps_start(struct run *run);
+void op_bitmap(struct run *run);
+/* A request of the guest; it has changed all of it for `certain`, or perhaps something. Any thread. */
+void bitmaps_changed(struct run *run, uint64_t offset, uint64_t length, bool certain);
+/* The range reads as zeroes from now on; the byte array does not know it yet. */
+void bitmaps_cleared(struct run *run, struct range r);
+/* QEMU has had its turn in the range, and reads `now` (of the whole disk); the byte array does not know it yet. */
+void bitmaps_rewritten(struct run *run, struct range r, const uint8_t *now);
+void bitmaps_resized(struct run *run, uint64_t size);
+/* The image was opened or edited just now: what is on the disk is all. */
+void bitmaps_check(struct run *run);
+/* The image is closed: QEMU's reading; and they are forgotten. */
+void bitmaps_finish(struct run *run);
 
 /* states.c */
 bool states_possible(const struct config *c);

@@ -52,6 +52,8 @@ void open_top(struct run *run, bool vary) {
                    (unsigned long long)run->shadow.size);
     if (strcmp(img_format(run->image), top->raw ? "raw" : "qcow2"))
         model_fail("the format is %s", img_format(run->image));
+    bitmaps_start(run);
+    bitmaps_check(run);
 }
 
 void close_top(struct run *run) {
@@ -204,6 +206,7 @@ void do_write(struct run *run, struct rng *rng, uint8_t *bytes, uint64_t offset,
     struct img_error err = {0};
     bool vectored = rng_one_in(rng, 4);
     unsigned n;
+    bitmaps_changed(run, offset, length, true);
     struct iovec *iov = vector_of(rng, vectored ? counts[rng_below(rng, 5)] : 1, bytes, length, &n);
     if (flow_is_used(run)) {
         flow_transfer(run, IMG_IO_WRITE, iov, n, bytes, offset, length, NULL, NULL);
@@ -234,6 +237,7 @@ void op_write(struct run *run, struct rng *rng, struct range r) {
 
 void do_clear(struct run *run, enum img_io_op op, uint32_t flags, uint64_t offset, uint64_t length) {
     struct img_error err = {0};
+    bitmaps_changed(run, offset, length, false);
     if (flow_is_used(run))
         flow_clear(run, op, flags, offset, length);
     else if (op == IMG_IO_ZERO ? img_write_zeroes(run->image, offset, length, flags, &err)
@@ -246,12 +250,14 @@ void op_zero(struct run *run, struct rng *rng, struct range r) {
     uint32_t flags = rng_one_in(rng, 2) ? IMG_ZERO_MAY_UNMAP : 0;
     prepare(run, rng, r.start, r.end - r.start);
     do_clear(run, IMG_IO_ZERO, flags, r.start, r.end - r.start);
+    bitmaps_cleared(run, r);
     shadow_zero(&run->shadow, r.start, r.end - r.start);
 }
 
 void op_discard(struct run *run, struct rng *rng, struct range r) {
     prepare(run, rng, r.start, r.end - r.start);
     do_clear(run, IMG_IO_DISCARD, 0, r.start, r.end - r.start);
+    bitmaps_cleared(run, discard_certain(&run->config, run->shadow.size, r.start, r.end - r.start));
     shadow_discard(&run->shadow, &run->config, r.start, r.end - r.start);
 }
 
@@ -267,6 +273,7 @@ void op_compressed(struct run *run, struct rng *rng, uint64_t start, uint64_t en
     uint8_t *bytes = must_allocate(length);
     fill_random(rng, bytes, length);
     int rc = img_pwrite_compressed(run->image, bytes, length, r.start, &err);
+    bitmaps_changed(run, r.start, length, rc == 0);
     if (rc == 0 && !run->config.layer[0].raw)
         shadow_write(&run->shadow, bytes, r.start, length);
     else if (rc != -ENOTSUP || compression_possible(&run->config))
@@ -347,6 +354,7 @@ static void op_resize(struct run *run) {
     if (rc)
         model_fail("img_resize from %llu to %llu: %s", (unsigned long long)run->shadow.size, (unsigned long long)size,
                    err.text);
+    bitmaps_resized(run, size);
     shadow_resize(&run->shadow, size);
     if (img_size(run->image) != size)
         model_fail("img_size is %llu after img_resize to %llu", (unsigned long long)img_size(run->image),
@@ -388,7 +396,9 @@ static void one_operation(struct run *run) {
     unsigned dice = (unsigned)rng_below(rng, 1000);
     unsigned what = dice < 300 ? 0 : dice < 600 ? 1 : dice < 690 ? 2 : dice < 790 ? 3 : 4;
     run->operations++;
-    if (what < 4) {
+    if (run->config.bitmaps && rng_one_in(rng, 8)) {
+        op_bitmap(run);
+    } else if (what < 4) {
         struct range r = pick_range(&run->config, rng, 0, run->shadow.size, rng_one_in(rng, 2) ? 1 : SECTOR);
         model_note("%llu: %s %llu+%llu", (unsigned long long)run->operations, names[what], (unsigned long long)r.start,
                    (unsigned long long)(r.end - r.start));

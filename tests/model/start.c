@@ -271,6 +271,8 @@ void hand_over_to_qemu(struct run *run) {
     if (size != run->shadow.size)
         model_fail("QEMU sees %llu bytes, not %llu", (unsigned long long)size, (unsigned long long)run->shadow.size);
     for (unsigned i = 0; i < count; i++)
+        bitmaps_rewritten(run, touched[i], bytes);
+    for (unsigned i = 0; i < count; i++)
         shadow_write(&run->shadow, bytes + touched[i].start, touched[i].start, touched[i].end - touched[i].start);
     if (!shadow_check(&run->shadow, bytes, 0, size, &where))
         model_fail("QEMU reads 0x%02x at offset %llu, where 0x%02x was written", bytes[where],

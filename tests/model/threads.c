@@ -284,6 +284,7 @@ static void together_write(struct together *t, const struct op *op) {
         return;
     }
     flow_collect(t->run); /* it may wait for them */
+    bitmaps_changed(t->run, op->r.start, length, true);
     if (img_pwrite_compressed(t->run->image, bytes, length, op->r.start, &err))
         model_fail("img_pwrite_compressed beside writers: %s", err.text);
     free(bytes);

@@ -2,10 +2,11 @@
 /* fsdump.c - everything that fs/ sees in one filesystem, a line for each file: what tests/guest/tree.py prints of a
  * kernel mount, so that the two can be compared.
  *
- *   fsdump [-o OFFSET] [-l LENGTH] [-b SECTOR] [-f FORMAT] [-n] [-s] DISK
+ *   fsdump [-o OFFSET] [-l LENGTH] [-b SECTOR] [-f FORMAT] [-n] [-s|-p] DISK
  *
  * -o, -l: the bytes of the disk in which the filesystem lies; -n: no contents are read; -s: only what
- * `stat -f -c '%S %b %f %a %c %d'` prints of a mount, and a line with the type, replayed or not, the warning.
+ * `stat -f -c '%S %b %f %a %c %d'` prints of a mount, and a line with the type, replayed or not, the warning; -p: only
+ * what `blkid -p -o value` prints of type, label and UUID, each in a line.
  *
  * A line: PATH MODE NLINK UID GID SIZE MTIME RDEV [SHA256] [-> TARGET] [NAME=HEX ...], with bytes of names that are not
  * letters, digits or one of ._/- as \xNN. Each directory's names are sorted by their bytes.
@@ -192,17 +193,34 @@ static void print_space(struct fs *fs) {
     printf("%s%s: %s\n", fs->type, fs->replayed ? ", replayed" : "", fs->warning ? fs->warning : "no warning");
 }
 
+static void print_fs(struct device *device, const char *name, bool space) {
+    struct img_error err = {0};
+    struct fs *fs;
+    if (fs_open(device, NULL, &fs, &err) < 0)
+        stop(name, &err);
+    if (space)
+        print_space(fs);
+    else
+        walk(fs, fs->root, "/", 0);
+    fs_close(fs);
+}
+
+static void print_probe(struct device *device) {
+    struct probe probe;
+    fs_probe(device, &probe);
+    printf("%s\n%s\n%s\n", probe.type, probe.label, probe.uuid);
+}
+
 int main(int argc, char **argv) {
     struct img_open_options options = {0};
     struct img_error err = {0};
     uint64_t offset = 0, length = 0;
     unsigned sector = 512;
-    bool space = false;
+    bool space = false, probe = false;
     struct img *image;
     struct device *disk, *device;
-    struct fs *fs;
     int opt;
-    while ((opt = getopt(argc, argv, "o:l:b:f:ns")) != -1) {
+    while ((opt = getopt(argc, argv, "o:l:b:f:nsp")) != -1) {
         if (opt == 'o')
             offset = strtoull(optarg, NULL, 0);
         else if (opt == 'l')
@@ -215,6 +233,8 @@ int main(int argc, char **argv) {
             contents = false;
         else if (opt == 's')
             space = true;
+        else if (opt == 'p')
+            probe = true;
         else
             return EXIT_FAILURE;
     }
@@ -222,14 +242,12 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     if (img_open(argv[optind], &options, &image, &err) < 0 ||
         device_of_image(image, sector, DISK_READ, &disk, &err) < 0 ||
-        device_of_range(disk, offset, length ? length : disk->size - offset, &device, &err) < 0 ||
-        fs_open(device, NULL, &fs, &err) < 0)
+        device_of_range(disk, offset, length ? length : disk->size - offset, &device, &err) < 0)
         stop(argv[optind], &err);
-    if (space)
-        print_space(fs);
+    if (probe)
+        print_probe(device);
     else
-        walk(fs, fs->root, "/", 0);
-    fs_close(fs);
+        print_fs(device, argv[optind], space);
     device_close(device);
     device_close(disk);
     img_close(image, NULL);

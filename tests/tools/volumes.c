@@ -116,7 +116,7 @@ int main(int argc, char **argv) {
     struct img_open_options options = {0};
     struct img_error err = {0};
     struct passphrases passphrases = {0};
-    struct volume_keys keys = {find_key, &passphrases};
+    struct volume_keys keys = {.find = find_key, .opaque = &passphrases};
     struct volumes *volumes;
     struct img *images[MOST];
     struct device *disks[MOST];

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "check_util.h"
 #include "faulty_storage.h"
@@ -350,12 +351,12 @@ static void test_lack_of_space(void **state) {
     }
 }
 
-/* Nothing behind the last cluster can be had: a deletion goes the other way. */
+/* Nothing behind the last cluster can be had, and the host has no holes: a deletion goes the other way. */
 static void test_deletion_without_room(void **state) {
     (void)state;
     prepare();
     for (unsigned what = 2; what < 4; what++) {
-        sh("cp start " IMAGE);
+        sh("cp --sparse=never start " IMAGE);
         struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
         struct qcow2 *q = qcow2_of(image);
         uint64_t limit = q->alloc.limit;
@@ -368,7 +369,7 @@ static void test_deletion_without_room(void **state) {
         expect_start(what, true);
     }
     /* others fail and change nothing */
-    sh("cp start " IMAGE);
+    sh("cp --sparse=never start " IMAGE);
     for (unsigned what = 0; what < 2; what++) {
         struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
         qcow2_of(image)->alloc.limit = qcow2_of(image)->alloc.fresh;
@@ -471,6 +472,46 @@ static void test_beside_writers(void **state) {
     }
 }
 
+/* ---- the host's space ---- */
+
+static uint64_t stored_bytes(void) {
+    struct stat st;
+    assert_int_equal(stat(IMAGE, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* What only the snapshot held is the host's again, and a file does not become longer with each snapshot of its life. */
+static void test_space_is_given_back(void **state) {
+    (void)state;
+    uint64_t before = 0, length = 0;
+    create_qcow2(IMAGE, 64 * MIB);
+    struct img *image = open_flags(IMAGE, IMG_OPEN_WRITE);
+    write_fill(image, 0, 8 * MIB, 1);
+    close_image(image);
+    before = stored_bytes();
+    for (unsigned i = 0; i < 20; i++) {
+        image = open_flags(IMAGE, IMG_OPEN_WRITE);
+        must(img_snapshot_create(image, "s", NULL, &err));
+        if (i == 0)
+            write_fill(image, 0, 8 * MIB, 2);
+        close_image(image);
+        image = open_flags(IMAGE, IMG_OPEN_WRITE);
+        must(img_snapshot_delete(image, "s", &err));
+        close_image(image);
+        struct stat st;
+        assert_int_equal(stat(IMAGE, &st), 0);
+        if (i == 1)
+            length = (uint64_t)st.st_size;
+        assert_true(i < 1 || (uint64_t)st.st_size == length);
+        assert_true(stored_bytes() <= before + MIB);
+    }
+    assert_clean("in the end");
+    image = open_flags(IMAGE, 0);
+    expect_fill(image, 0, 8 * MIB, 2);
+    expect_fill(image, 8 * MIB, 56 * MIB, 0);
+    close_image(image);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_sequences, enter_folder, leave_folder),
@@ -481,6 +522,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_differences, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_lack_of_space, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_deletion_without_room, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_space_is_given_back, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_beside_writers, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,9 @@ struct crypt_header {
     int copy;                    /* a memfd that it works on */
 };
 
+/* libcryptsetup opens the source of random numbers and loads modules of OpenSSL when it is used for the first time, and
+ * fails if it cannot, though nothing here needs either: this is a first time. */
+void crypt_prepare(void);
 /* Reads and checks the header; what it asks for that is not supported, or not right, is told. -ENOTSUP, -EUCLEAN,
  * -ENOMEM. */
 int crypt_header_open(struct device *device, struct crypt_header *header, struct img_error *err);

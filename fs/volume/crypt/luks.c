@@ -55,21 +55,32 @@ static void say_nothing(int level, const char *message, void *opaque) {
     (void)level, (void)message, (void)opaque;
 }
 
-/* Loads the copy's first `count` bytes. The rest of it is as long as the device and zero. */
-static int load(struct device *device, struct crypt_header *h, struct img_error *err) {
+/* libcryptsetup on the copy. */
+static int load_copy(struct crypt_header *h) {
     char path[32];
     crypt_set_log_callback(NULL, say_nothing, NULL);
     crypt_metadata_locking(NULL, 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->copy);
+    int ret = crypt_init(&h->handle, path);
+    return ret < 0 ? ret : crypt_load(h->handle, CRYPT_LUKS, NULL);
+}
+
+void crypt_prepare(void) {
+    struct crypt_header h = {.copy = memfd_create("luks", MFD_CLOEXEC)};
+    if (h.copy >= 0 && ftruncate(h.copy, 1 << 20) == 0)
+        (void)load_copy(&h); /* it is no LUKS, which is found out behind what this is for */
+    crypt_header_close(&h);
+}
+
+/* The copy is as long as the device; it has its first bytes and is zero behind them. */
+static int load(struct device *device, struct crypt_header *h, struct img_error *err) {
     h->copy = memfd_create("luks", MFD_CLOEXEC);
     if (h->copy < 0 || ftruncate(h->copy, (off_t)device->size) < 0)
         return fail(err, -ENOMEM, "No memory for a LUKS header");
     int ret = copy_bytes(device, h->copy, 0, device->size < HEADER_COPY ? device->size : HEADER_COPY, err);
     if (ret < 0)
         return ret;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", h->copy);
-    ret = crypt_init(&h->handle, path);
-    if (ret == 0)
-        ret = crypt_load(h->handle, CRYPT_LUKS, NULL);
+    ret = load_copy(h);
     return ret < 0 ? fail(err, -EUCLEAN, "The LUKS header is damaged or not supported: %s", strerror(-ret)) : 0;
 }
 
@@ -166,12 +177,14 @@ static void read_slots(const json_t *root, struct crypt_header *h) {
         const json_t *kdf = json_object_get(slot, "kdf");
         const char *type = json_string_value(json_object_get(slot, "type"));
         uint64_t memory = json_count(kdf, "memory"), time = json_count(kdf, "time"), work;
-        if (!type || strcmp(type, "luks2") != 0 || memory > MEMORY_MOST || time > UINT32_MAX ||
-            json_count(slot, "key_size") > CRYPT_KEY_MOST ||
+        if (!type || strcmp(type, "luks2") != 0 || json_count(slot, "key_size") > CRYPT_KEY_MOST ||
             json_count(json_object_get(slot, "af"), "stripes") != STRIPES)
             continue;
-        work = memory ? memory * time : json_count(kdf, "iterations");
-        add_slot(h, i, work + digests);
+        if (memory > MEMORY_MOST || __builtin_mul_overflow(memory, time, &work) ||
+            __builtin_add_overflow(work, json_count(kdf, "iterations"), &work) ||
+            __builtin_add_overflow(work, digests, &work))
+            work = UINT64_MAX;
+        add_slot(h, i, work);
     }
 }
 
@@ -219,24 +232,38 @@ static int read_version_2(struct device *device, struct crypt_header *h, struct 
     return ret;
 }
 
+/* Is there such a cipher for a key of this length? Asked before anybody spends seconds on finding the key. */
+static int check_cipher(const struct crypt_header *h, struct img_error *err) {
+    uint8_t bytes[CRYPT_KEY_MOST];
+    const struct img_key any = {bytes, h->key_bytes};
+    struct img_cipher *cipher;
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)i;
+    int ret = img_cipher_new(h->payload.cipher, h->payload.mode, &any, h->payload.sector, &cipher, err);
+    img_cipher_free(cipher);
+    return ret;
+}
+
+static int read_header(struct device *device, struct crypt_header *h, struct img_error *err) {
+    const char *type = crypt_get_type(h->handle), *uuid = crypt_get_uuid(h->handle);
+    int bytes = crypt_get_volume_key_size(h->handle);
+    int ret = type && strcmp(type, CRYPT_LUKS1) == 0 ? read_version_1(device, h, err) : read_version_2(device, h, err);
+    if (ret < 0)
+        return ret;
+    if (!uuid || !*uuid || strlen(uuid) >= sizeof(h->uuid) || uuid[strspn(uuid, "0123456789abcdefABCDEF-")])
+        return fail(err, -EUCLEAN, "The LUKS header has no UUID");
+    strcpy(h->uuid, uuid);
+    if (bytes <= 0 || bytes > CRYPT_KEY_MOST)
+        return fail(err, -EUCLEAN, "The LUKS header has a key of %d bytes", bytes);
+    h->key_bytes = (size_t)bytes;
+    return check_cipher(h, err);
+}
+
 int crypt_header_open(struct device *device, struct crypt_header *h, struct img_error *err) {
     *h = (struct crypt_header){.copy = -1};
     int ret = load(device, h, err);
-    if (ret == 0) {
-        const char *type = crypt_get_type(h->handle), *uuid = crypt_get_uuid(h->handle);
-        if (uuid)
-            snprintf(h->uuid, sizeof(h->uuid), "%s", uuid);
-        if (type && strcmp(type, CRYPT_LUKS1) == 0)
-            ret = read_version_1(device, h, err);
-        else
-            ret = read_version_2(device, h, err);
-    }
-    if (ret == 0) {
-        int bytes = crypt_get_volume_key_size(h->handle);
-        h->key_bytes = bytes > 0 ? (size_t)bytes : 0;
-        if (h->key_bytes == 0 || h->key_bytes > CRYPT_KEY_MOST)
-            ret = fail(err, -EUCLEAN, "The LUKS header has a key of %d bytes", bytes);
-    }
+    if (ret == 0)
+        ret = read_header(device, h, err);
     if (ret < 0)
         crypt_header_close(h);
     return ret;

@@ -16,7 +16,8 @@ static int try_key(struct volumes *volumes, struct volume *volume, struct crypt_
     int ret = -EPERM;
     for (unsigned i = 0; i < h->nslots && ret != 0; i++) {
         if (!volumes_spend(volumes, h->slots[i].work)) {
-            volumes_note(volumes, "Key slot %d of %s would take too long to try", h->slots[i].number, volume->name);
+            volumes_note(volumes, "Key slot %d of %s would take too long, or too much memory, to try",
+                         h->slots[i].number, volume->name);
             continue;
         }
         ret = crypt_header_try(h, &h->slots[i], passphrase, key);
@@ -92,4 +93,4 @@ static int look(struct volumes *volumes, struct volume *volume, struct img_error
     return ret;
 }
 
-const struct volume_scheme crypt_scheme = {.name = "LUKS", .look = look};
+const struct volume_scheme crypt_scheme = {.name = "LUKS", .prepare = crypt_prepare, .look = look};
