@@ -150,6 +150,47 @@ crash "ext4" "$copies" rw -t ext4
 crash "data in the journal" "$copies" data=journal -t ext4
 crash "fast commit" "$copies" rw -t ext4 -O fast_commit
 
+# Blocks of a directory that are in the journal, taken away and used for a file: what the journal has of them must not
+# come back.
+rm -f disk copy
+truncate -s 16M disk
+mke2fs -q -F -t ext4 -b 1024 -m 0 -J size=4 -N 64 disk
+mount_at rw disk
+python3 - <<'END'
+import os
+def sync(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+open('mnt/one', 'w').close()
+os.mkdir('mnt/dir')
+with open('mnt/full', 'wb') as f:
+    while os.statvfs('mnt').f_bavail > 300:
+        f.write(b'f' * 65536)
+        f.flush()
+        os.fsync(f.fileno())
+for i in range(1500):
+    os.link('mnt/one', 'mnt/dir/%d%s' % (i, 'n' * 100))
+sync('mnt/dir')
+for name in os.listdir('mnt/dir'):
+    os.unlink('mnt/dir/' + name)
+os.rmdir('mnt/dir')
+sync('mnt')
+with open('mnt/after', 'wb', buffering=0) as f:
+    try:
+        while True:
+            f.write(b'after' * 1000)
+    except OSError:
+        pass
+    os.fsync(f.fileno())
+END
+cp --sparse=always disk copy
+unmount
+check "revoked blocks: read, and left as it was" ours copy
+shown noatime copy
+check "revoked blocks: as after recovery" cmp ours theirs
+has "$(cat all.space)" "replayed" "revoked blocks: there was something to replay"
+
 # names under a key that is not there
 rm -f disk
 truncate -s 24M disk
