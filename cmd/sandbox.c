@@ -52,6 +52,7 @@ static const int allowed[] = {
     SCMP_SYS(ftruncate),
     SCMP_SYS(fadvise64),
     SCMP_SYS(fstat),
+    SCMP_SYS(fstatfs),
     SCMP_SYS(newfstatat),
     SCMP_SYS(statx),
     SCMP_SYS(fcntl),
@@ -131,6 +132,16 @@ static int filter_calls(bool paths_are_closed) {
     return ret;
 }
 
+/* libcryptsetup wants random bytes from there before it looks at a key. */
+static void keep_urandom(int rules) {
+    int fd = open("/dev/urandom", O_PATH | O_CLOEXEC);
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = fd};
+    if (fd < 0)
+        return;
+    syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    close(fd);
+}
+
 /* No path may be opened, made or changed any more; true where the kernel can do that. */
 static bool close_paths(void) {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -141,6 +152,7 @@ static bool close_paths(void) {
     int fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
     if (fd < 0)
         return false;
+    keep_urandom(fd);
     bool closed = syscall(SYS_landlock_restrict_self, fd, 0) == 0;
     close(fd);
     return closed;
