@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -41,6 +42,8 @@ int beneath_directory(int dir, const char *name) {
     if (there && errno != EEXIST)
         return -1;
     int fd = beneath_open(dir, name, O_RDONLY | O_DIRECTORY, 0);
+    if (fd >= 0 && there)
+        fremovexattr(fd, "system.posix_acl_default"); /* what is made in it would inherit from it */
     if (fd >= 0 || !there || (errno != ENOTDIR && errno != ELOOP))
         return fd;
     if (unlinkat(dir, name, 0) < 0 || mkdirat(dir, name, 0700) < 0)

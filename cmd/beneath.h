@@ -14,7 +14,7 @@ bool beneath_is_name(const char *name, size_t length);
 int beneath_open(int dir, const char *name, int flags, mode_t mode);
 /* A new regular file, open for writing; what had the name before is removed unless it is a directory. */
 int beneath_new_file(int dir, const char *name);
-/* A directory, new or there already, opened; a file that had the name is removed. */
+/* A directory, new or there already, opened, without a default ACL; a file that had the name is removed. */
 int beneath_directory(int dir, const char *name);
 /* The directory in which the last name of `path` lies, down from `dir`, opened as a place; *last: that name. */
 int beneath_parent(int dir, const char *path, const char **last);
