@@ -17,112 +17,55 @@
 #include <string.h>
 #include <time.h>
 
-#include "jbd2.h"
 #include "write.h"
 
 #define SUPER_AT 1024
 /* Of a large journal no more is used, so that memory stays bounded. */
 #define TRANSACTION_MAX (64u << 20)
 
-/* ---- the journal as a file ---- */
+int log_open(struct ext *ext, struct img_error *err) {
+    struct writer *writer = writer_of(ext);
+    if (!ext2fs_has_feature_journal(super_of(ext)))
+        return 0;
+    if (super_of(ext)->s_journal_inum == 0)
+        return fail(err, -EROFS, "The journal is on a device of its own");
+    if (!(writer->journal = calloc(1, sizeof(*writer->journal))))
+        return fail_no_memory(err);
+    int ret = journal_open(ext, writer->journal, err);
+    if (ret < 0) {
+        free(writer->journal);
+        writer->journal = NULL;
+        return ret;
+    }
+    if (writer->journal->error)
+        return fail(err, -EROFS, "The journal was given up after error %" PRId32, writer->journal->error);
+    uint64_t most = TRANSACTION_MAX >> ext->block_bits, room = writer->journal->last - writer->journal->first;
+    writer->blocks = room < most ? room : most;
+    return 0;
+}
 
-/* Reads or writes a block of it. */
-static int journal_block(struct ext *ext, uint64_t number, void *bytes, bool write, struct img_error *err) {
-    struct node *node;
-    struct run run;
-    int ret = node_get(ext, super_of(ext)->s_journal_inum, &node, err);
-    if (ret < 0)
-        return ret;
-    ret = map_find(ext, node, number, &run, err);
-    node_put(ext, node);
-    if (ret == 0 && !run.physical)
-        ret = fail(err, -EUCLEAN, "The journal has no block %" PRIu64, number);
-    if (ret < 0)
-        return ret;
-    uint64_t at = run.physical << ext->block_bits;
-    return write ? device_write(ext->fs.device, bytes, ext->block_size, at, err)
-                 : device_read(ext->fs.device, bytes, ext->block_size, at, err);
+void log_close(struct ext *ext) {
+    struct writer *writer = writer_of(ext);
+    if (writer->journal)
+        journal_close(writer->journal);
+    free(writer->journal);
+}
+
+static int write_block(struct ext *ext, uint64_t number, const void *bytes, struct img_error *err) {
+    uint64_t place = 0;
+    int ret = journal_place(writer_of(ext)->journal, (uint32_t)number, &place, err);
+    return ret < 0 ? ret : device_write(ext->fs.device, bytes, ext->block_size, place, err);
 }
 
 static uint32_t checksum(uint32_t seed, const void *bytes, size_t count) {
     return ext2fs_crc32c_le(seed, bytes, count);
 }
 
-static struct jbd2_super *journal_super(struct ext *ext) {
-    return (struct jbd2_super *)writer_of(ext)->journal.super;
-}
-
-static int check_journal(struct ext *ext, struct img_error *err) {
-    const struct jbd2_super *super = journal_super(ext);
-    uint32_t kind = be32toh(super->header.kind), known = JBD2_INCOMPAT_REVOKE | JBD2_INCOMPAT_64BIT |
-                                                         JBD2_INCOMPAT_ASYNC_COMMIT | JBD2_INCOMPAT_CSUM_V2 |
-                                                         JBD2_INCOMPAT_CSUM_V3 | JBD2_INCOMPAT_FAST_COMMIT;
-    if (be32toh(super->header.magic) != JBD2_MAGIC || (kind != JBD2_SUPER_V1 && kind != JBD2_SUPER_V2))
-        return fail(err, -EUCLEAN, "The journal has no superblock");
-    if (be32toh(super->block_size) != ext->block_size)
-        return fail(err, -EUCLEAN, "The journal's block size is %" PRIu32, be32toh(super->block_size));
-    if (super->error)
-        return fail(err, -EROFS, "The journal was given up after error %" PRId32, (int32_t)be32toh(super->error));
-    if (kind == JBD2_SUPER_V2 && (be32toh(super->incompat) & ~known))
-        return fail(err, -EROFS, "The journal has unknown features 0x%" PRIx32, be32toh(super->incompat) & ~known);
-    return 0;
-}
-
-/* How much one transaction may be, and how it is written. */
-static int measure_journal(struct ext *ext, struct img_error *err) {
-    struct log_area *journal = &writer_of(ext)->journal;
-    const struct jbd2_super *super = journal_super(ext);
-    bool version2 = be32toh(super->header.kind) == JBD2_SUPER_V2;
-    uint32_t features = version2 ? be32toh(super->incompat) : 0;
-    uint64_t length = be32toh(super->length),
-             fast = version2 && (features & JBD2_INCOMPAT_FAST_COMMIT) ? be32toh(super->fast_commit_blocks) : 0;
-    struct node *node;
-    int ret = node_get(ext, super_of(ext)->s_journal_inum, &node, err);
-    if (ret < 0)
-        return ret;
-    uint64_t there = node->size >> ext->block_bits;
-    node_put(ext, node);
-    journal->first = be32toh(super->first);
-    if (fast == 0 && (features & JBD2_INCOMPAT_FAST_COMMIT))
-        fast = 256;
-    if (length > there || journal->first == 0 || length < fast || length - fast < journal->first + 16u)
-        return fail(err, -EUCLEAN, "The journal's log is blocks %" PRIu32 " to %" PRIu64 " of %" PRIu64, journal->first,
-                    length - fast, there);
-    journal->blocks = length - fast - journal->first;
-    if (journal->blocks > TRANSACTION_MAX >> ext->block_bits)
-        journal->blocks = TRANSACTION_MAX >> ext->block_bits;
-    journal->sequence = be32toh(super->sequence);
-    journal->wide = features & JBD2_INCOMPAT_64BIT;
-    journal->tags3 = features & JBD2_INCOMPAT_CSUM_V3;
-    journal->checked = features & (JBD2_INCOMPAT_CSUM_V2 | JBD2_INCOMPAT_CSUM_V3);
-    journal->seed = checksum(~0u, super->uuid, sizeof(super->uuid));
-    journal->present = true;
-    return 0;
-}
-
-int log_open(struct ext *ext, struct img_error *err) {
-    struct log_area *journal = &writer_of(ext)->journal;
-    if (!ext2fs_has_feature_journal(super_of(ext)))
-        return 0;
-    if (super_of(ext)->s_journal_inum == 0)
-        return fail(err, -EROFS, "The journal is on a device of its own");
-    if (!(journal->super = malloc(ext->block_size)))
-        return fail_no_memory(err);
-    int ret = journal_block(ext, 0, journal->super, false, err);
-    if (ret == 0)
-        ret = check_journal(ext, err);
-    return ret < 0 ? ret : measure_journal(ext, err);
-}
-
-void log_close(struct ext *ext) {
-    free(writer_of(ext)->journal.super);
-}
-
 /* ---- the log ---- */
 
 struct log {
     struct ext *ext;
-    struct log_area *journal;
+    struct journal *journal;
     uint64_t next;             /* block of the journal */
     unsigned char *descriptor; /* that is being filled; of its blocks none is written yet */
     size_t filled;
@@ -130,39 +73,34 @@ struct log {
     unsigned char *copy; /* of a block that has to be written differently */
 };
 
-static size_t tag_size(const struct log_area *journal) {
-    if (journal->tags3)
-        return sizeof(struct jbd2_tag3);
-    return journal->wide ? sizeof(struct jbd2_tag) : offsetof(struct jbd2_tag, block_high);
-}
-
 static void put_header(void *block, uint32_t kind, uint32_t sequence) {
-    struct jbd2_header header = {htobe32(JBD2_MAGIC), htobe32(kind), htobe32(sequence)};
+    struct jbd_header header = {htobe32(JBD_MAGIC), htobe32(kind), htobe32(sequence)};
     memcpy(block, &header, sizeof(header));
 }
 
 /* Where tags end: a checksum may lie at the end of the block. */
 static size_t descriptor_room(const struct log *log) {
-    return log->ext->block_size - (log->journal->checked ? sizeof(uint32_t) : 0);
+    return log->ext->block_size - (log->journal->checksums ? sizeof(uint32_t) : 0);
 }
 
 static void put_tag(struct log *log, uint64_t block, const void *bytes, bool escaped, bool last) {
-    struct log_area *journal = log->journal;
+    struct journal *journal = log->journal;
     uint32_t flags =
-        (escaped ? JBD2_TAG_ESCAPED : 0) | (last ? JBD2_TAG_LAST : 0) | (log->tags > 0 ? JBD2_TAG_SAME_UUID : 0);
+        (escaped ? JBD_TAG_ESCAPED : 0) | (last ? JBD_TAG_LAST : 0) | (log->tags > 0 ? JBD_TAG_SAME_UUID : 0);
     uint32_t sequence = htobe32(journal->sequence), sum = 0;
-    if (journal->checked)
+    if (journal->checksums)
         sum = checksum(checksum(journal->seed, &sequence, sizeof(sequence)), bytes, log->ext->block_size);
-    if (journal->tags3) {
-        struct jbd2_tag3 tag = {htobe32((uint32_t)block), htobe32(flags), htobe32((uint32_t)(block >> 32)),
-                                htobe32(sum)};
+    if (journal->incompatible & JBD_INCOMPAT_CSUM_V3) {
+        struct jbd_tag3 tag = {htobe32((uint32_t)block), htobe32(flags), htobe32((uint32_t)(block >> 32)),
+                               htobe32(sum)};
         memcpy(log->descriptor + log->filled, &tag, sizeof(tag));
     } else {
-        struct jbd2_tag tag = {htobe32((uint32_t)block), htobe16((uint16_t)sum), htobe16((uint16_t)flags),
-                               htobe32((uint32_t)(block >> 32))};
-        memcpy(log->descriptor + log->filled, &tag, tag_size(journal));
+        struct jbd_tag tag = {htobe32((uint32_t)block), htobe16((uint16_t)sum), htobe16((uint16_t)flags),
+                              htobe32((uint32_t)(block >> 32))};
+        /* The descriptor is zeroed: with CSUM_V2 a tag is two bytes longer than anything in it. */
+        memcpy(log->descriptor + log->filled, &tag, journal->tag < sizeof(tag) ? journal->tag : sizeof(tag));
     }
-    log->filled += tag_size(journal);
+    log->filled += journal->tag;
     if (log->tags++ == 0) {
         memset(log->descriptor + log->filled, 0, 16); /* a UUID that nobody looks at */
         log->filled += 16;
@@ -171,19 +109,19 @@ static void put_tag(struct log *log, uint64_t block, const void *bytes, bool esc
 
 /* How many of `left` blocks the next descriptor tells of. */
 static size_t in_descriptor(const struct log *log, size_t left) {
-    size_t room = descriptor_room(log) - sizeof(struct jbd2_header) - 16, most = room / tag_size(log->journal);
+    size_t room = descriptor_room(log) - sizeof(struct jbd_header) - 16, most = room / log->journal->tag;
     return left < most ? left : most;
 }
 
 static void begin_descriptor(struct log *log) {
     memset(log->descriptor, 0, log->ext->block_size);
-    put_header(log->descriptor, JBD2_DESCRIPTOR, log->journal->sequence);
-    log->filled = sizeof(struct jbd2_header);
+    put_header(log->descriptor, JBD_DESCRIPTOR, log->journal->sequence);
+    log->filled = sizeof(struct jbd_header);
     log->tags = 0;
 }
 
 static void end_descriptor(struct log *log) {
-    if (!log->journal->checked)
+    if (!log->journal->checksums)
         return;
     uint32_t sum = htobe32(checksum(log->journal->seed, log->descriptor, log->ext->block_size));
     memcpy(log->descriptor + log->ext->block_size - sizeof(sum), &sum, sizeof(sum));
@@ -191,7 +129,7 @@ static void end_descriptor(struct log *log) {
 
 /* A block that begins like one of the journal's own is written without its first word. */
 static const unsigned char *escape(struct log *log, const unsigned char *bytes, bool *escaped) {
-    uint32_t magic = htobe32(JBD2_MAGIC);
+    uint32_t magic = htobe32(JBD_MAGIC);
     *escaped = memcmp(bytes, &magic, sizeof(magic)) == 0;
     if (!*escaped)
         return bytes;
@@ -208,35 +146,35 @@ static int write_part(struct log *log, const struct dirty_block *list, size_t co
         bool escaped;
         const unsigned char *bytes = escape(log, list[i].bytes, &escaped);
         put_tag(log, list[i].block, bytes, escaped, i + 1 == count);
-        ret = journal_block(log->ext, log->next++, (void *)(uintptr_t)bytes, true, err);
+        ret = write_block(log->ext, log->next++, bytes, err);
     }
     end_descriptor(log);
-    return ret < 0 ? ret : journal_block(log->ext, place, log->descriptor, true, err);
+    return ret < 0 ? ret : write_block(log->ext, place, log->descriptor, err);
 }
 
 static int write_commit_block(struct log *log, struct img_error *err) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     memset(log->copy, 0, log->ext->block_size);
-    put_header(log->copy, JBD2_COMMIT, log->journal->sequence);
-    struct jbd2_commit *commit = (struct jbd2_commit *)log->copy;
+    put_header(log->copy, JBD_COMMIT, log->journal->sequence);
+    struct jbd_commit *commit = (struct jbd_commit *)log->copy;
     commit->seconds = htobe64((uint64_t)now.tv_sec);
     commit->nanoseconds = htobe32((uint32_t)now.tv_nsec);
-    if (log->journal->checked)
+    if (log->journal->checksums)
         commit->checksum[0] = htobe32(checksum(log->journal->seed, log->copy, log->ext->block_size));
-    return journal_block(log->ext, log->next++, log->copy, true, err);
+    return write_block(log->ext, log->next++, log->copy, err);
 }
 
 static int write_log(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
-    struct log log = {.ext = ext, .journal = &writer_of(ext)->journal};
+    struct log log = {.ext = ext, .journal = writer_of(ext)->journal};
     log.next = log.journal->first;
     log.descriptor = malloc(ext->block_size);
     log.copy = malloc(ext->block_size);
     size_t parts = (count + in_descriptor(&log, SIZE_MAX) - 1) / in_descriptor(&log, SIZE_MAX);
     int ret = log.descriptor && log.copy ? 0 : fail_no_memory(err);
-    if (ret == 0 && count + parts + 1 > log.journal->blocks)
+    if (ret == 0 && count + parts + 1 > writer_of(ext)->blocks)
         ret = fail(err, -ENOSPC, "A change of %zu blocks does not fit into the filesystem's journal of %" PRIu64, count,
-                   log.journal->blocks);
+                   writer_of(ext)->blocks);
     for (size_t done = 0, part; done < count && ret == 0; done += part) {
         part = in_descriptor(&log, count - done);
         ret = write_part(&log, list + done, part, err);
@@ -252,15 +190,21 @@ static int write_log(struct ext *ext, const struct dirty_block *list, size_t cou
 
 /* `start`: where the log begins, 0: it is empty. */
 static int write_journal_super(struct ext *ext, uint32_t start, struct img_error *err) {
-    struct log_area *journal = &writer_of(ext)->journal;
-    struct jbd2_super *super = journal_super(ext);
-    super->start = htobe32(start);
-    super->sequence = htobe32(journal->sequence);
-    if (journal->checked) {
-        super->checksum = 0;
-        super->checksum = htobe32(checksum(~0u, super, sizeof(*super)));
+    struct journal *journal = writer_of(ext)->journal;
+    struct jbd_super super;
+    uint64_t place = 0;
+    int ret = journal_place(journal, 0, &place, err);
+    if (ret == 0)
+        ret = device_read(ext->fs.device, &super, sizeof(super), place, err);
+    if (ret < 0)
+        return ret;
+    super.start = htobe32(start);
+    super.sequence = htobe32(journal->sequence);
+    if (journal->checksums) {
+        super.checksum = 0;
+        super.checksum = htobe32(checksum(~0u, &super, sizeof(super)));
     }
-    return journal_block(ext, 0, journal->super, true, err);
+    return device_write(ext->fs.device, &super, sizeof(super), place, err);
 }
 
 /* The filesystem's superblock as it is on the disk, with the word whether its journal has to be replayed. */
@@ -284,7 +228,7 @@ static int write_both(struct ext *ext, uint32_t start, struct img_error *err) {
 }
 
 int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err) {
-    writer_of(ext)->journal.sequence = sequence;
+    writer_of(ext)->journal->sequence = sequence;
     return write_both(ext, 0, err);
 }
 
@@ -298,15 +242,15 @@ static int write_places(struct ext *ext, const struct dirty_block *list, size_t 
 }
 
 static int write_transaction(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
-    struct log_area *journal = &writer_of(ext)->journal;
-    int ret = journal->present ? write_log(ext, list, count, err) : 0;
+    struct journal *journal = writer_of(ext)->journal;
+    int ret = journal ? write_log(ext, list, count, err) : 0;
     if (ret == 0)
         ret = device_flush(ext->fs.device, err);
-    if (ret == 0 && journal->present)
+    if (ret == 0 && journal)
         ret = write_both(ext, journal->first, err);
     if (ret == 0)
         ret = write_places(ext, list, count, err);
-    if (ret < 0 || !journal->present)
+    if (ret < 0 || !journal)
         return ret;
     journal->sequence++;
     return write_both(ext, 0, err);
@@ -314,7 +258,7 @@ static int write_transaction(struct ext *ext, const struct dirty_block *list, si
 
 /* What the library keeps in memory becomes blocks: maps, descriptors, the superblock. */
 static int gather(struct ext *ext, struct img_error *err) {
-    if (writer_of(ext)->journal.present)
+    if (writer_of(ext)->journal)
         ext2fs_set_feature_journal_needs_recovery(super_of(ext));
     errcode_t code = ext2fs_flush2(ext->lib, EXT2_FLAG_FLUSH_NO_SYNC);
     ext2fs_clear_feature_journal_needs_recovery(super_of(ext));

@@ -9,8 +9,8 @@
 #include "write.h"
 
 void ext_close_library(struct ext *ext) {
-    node_free_all(ext);
     writer_close(ext);
+    node_free_all(ext);
     if (ext->lib)
         ext2fs_free(ext->lib);
     ext_io_free(ext->io);

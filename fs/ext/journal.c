@@ -14,21 +14,6 @@
 #define FAST_DEFAULT 256 /* blocks, where the superblock does not say */
 #define LOG_MIN 1024     /* blocks that must remain for the log beside fast commits */
 
-struct jbd_super {
-    struct jbd_header header;
-    uint32_t block_size, length, first;
-    uint32_t sequence, start;
-    uint32_t error;
-    uint32_t compatible, incompatible, read_only;
-    uint8_t uuid[16];
-    uint32_t users, copy, max_transaction, max_data;
-    uint8_t checksum_type, pad[3];
-    uint32_t fast_blocks, head;
-    uint32_t unused[40];
-    uint32_t checksum;
-    uint8_t user_uuids[768];
-};
-
 static int damaged(struct img_error *err, const char *field, uint64_t value) {
     return fail(err, -EUCLEAN, "The journal's %s cannot be %" PRIu64, field, value);
 }
@@ -76,6 +61,7 @@ static int check_geometry(struct journal *journal, const struct jbd_super *super
     journal->last = length;
     journal->start = be32toh(super->start);
     journal->sequence = be32toh(super->sequence);
+    journal->error = (int32_t)be32toh(super->error);
     if (be32toh(super->block_size) != journal->block_size)
         return damaged(err, "block size", be32toh(super->block_size));
     if (length > blocks || length < 2)

@@ -25,6 +25,43 @@ struct jbd_header {
     uint32_t magic, type, sequence;
 };
 
+struct jbd_super {
+    struct jbd_header header;
+    uint32_t block_size, length, first;
+    uint32_t sequence, start;                     /* of the first transaction; start 0: there is none */
+    uint32_t error;                               /* why it was given up */
+    uint32_t compatible, incompatible, read_only; /* this and what follows: version 2 only */
+    uint8_t uuid[16];
+    uint32_t users, copy, max_transaction, max_data;
+    uint8_t checksum_type, padding[3];
+    uint32_t fast_blocks, head;
+    uint32_t unused[40];
+    uint32_t checksum;
+    uint8_t user_uuids[768];
+};
+_Static_assert(sizeof(struct jbd_super) == 1024, "the journal's superblock");
+
+enum jbd_tag_flag { JBD_TAG_ESCAPED = 1, JBD_TAG_SAME_UUID = 2, JBD_TAG_LAST = 8 };
+
+/* Behind the header of a descriptor, for each block that follows it: struct journal.tag bytes of it. */
+struct jbd_tag {
+    uint32_t block;
+    uint16_t checksum, flags;
+    uint32_t block_high;
+};
+/* The same with CSUM_V3. */
+struct jbd_tag3 {
+    uint32_t block, flags, block_high, checksum;
+};
+
+struct jbd_commit {
+    struct jbd_header header;
+    uint8_t checksum_type, checksum_size, padding[2];
+    uint32_t checksum[8];
+    uint64_t seconds;
+    uint32_t nanoseconds;
+};
+
 struct journal {
     struct ext *ext;
     struct node *node;
@@ -34,6 +71,7 @@ struct journal {
     uint32_t sequence;               /* of the first transaction */
     uint32_t fast_first, fast_count; /* blocks of fast commits; 0: there are none */
     uint32_t compatible, incompatible;
+    int32_t error;  /* not 0: it was given up */
     uint32_t seed;  /* of its checksums */
     bool checksums; /* of all its blocks (v2, v3) */
     unsigned tag;   /* bytes of a tag without its UUID */

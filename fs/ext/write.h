@@ -14,7 +14,7 @@
 #define FS_EXT_WRITE_H
 
 #include "../vfs_write.h"
-#include "ext.h"
+#include "journal.h"
 
 /* ---- dirty.c: blocks of metadata that are changed and not on the disk ---- */
 
@@ -38,20 +38,12 @@ void dirty_forget(struct dirty *dirty);
 
 /* ---- the writer ---- */
 
-struct log_area {
-    bool present;
-    uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
-    uint32_t first, sequence;  /* the first block of the log; the next transaction's number */
-    bool wide, tags3, checked; /* 64-bit numbers; tags of version 3; checksums of version 2 or 3 */
-    uint32_t seed;             /* of these */
-    unsigned char *super;      /* the journal's first block */
-};
-
 struct writer {
     struct dirty *dirty;
     ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
-    struct log_area journal;
-    bool broken; /* a change ended in the middle: nothing more may be committed */
+    struct journal *journal;   /* NULL: there is none */
+    uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
+    bool broken;               /* a change ended in the middle: nothing more may be committed */
 };
 
 static inline struct writer *writer_of(struct ext *ext) {

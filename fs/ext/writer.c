@@ -72,8 +72,8 @@ static int open_parts(struct ext *ext, bool recovery, struct img_error *err) {
     int ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
     if (ret == 0)
         ret = log_open(ext, err);
-    if (ret == 0 && recovery)
-        ret = log_empty(ext, ext->journal_end ? ext->journal_end + 1 : ext->writer->journal.sequence, err);
+    if (ret == 0 && recovery && ext->writer->journal)
+        ret = log_empty(ext, ext->journal_end ? ext->journal_end + 1 : ext->writer->journal->sequence, err);
     return ret < 0 ? ret : alloc_open(ext, err);
 }
 
@@ -124,8 +124,8 @@ void writer_close(struct ext *ext) {
  * maps and descriptors that come at the end, still find room. */
 static size_t dirty_limit(const struct ext *ext) {
     size_t memory = DIRTY_MAX >> ext->block_bits;
-    const struct log_area *journal = &ext->writer->journal;
-    return journal->present && journal->blocks / 2 < memory ? journal->blocks / 2 : memory;
+    const struct writer *writer = ext->writer;
+    return writer->journal && writer->blocks / 2 < memory ? writer->blocks / 2 : memory;
 }
 
 int change_begin(struct ext *ext, struct img_error *err) {
@@ -141,7 +141,7 @@ int change_failed(struct ext *ext, errcode_t code, const char *what, struct img_
 
 void forget_nodes(struct ext *ext) {
     for (unsigned i = 0; i < NODES; i++)
-        if (ext->nodes[i]) {
+        if (ext->nodes[i] && ext->nodes[i]->users == 0) {
             ext->nodes[i]->ino = 0;
             ext->nodes[i]->map = (struct map){0};
         }
