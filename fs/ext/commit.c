@@ -2,14 +2,15 @@
 /* commit.c - a transaction becomes durable: into the journal, then to its places (write.h).
  *
  * The order, with a flush of the disk at each |:
- *     file data, the log: descriptors, blocks, commit block
- *   | the journal's superblock names the log; the filesystem's superblock says that it needs recovery
+ *     file data; the log: descriptors, blocks, commit block; the filesystem's superblock: it needs recovery
+ *   | the journal's superblock names the log: this is the commit
  *   | every block to its place
- *   | the journal is empty again; nothing needs recovery
+ *   | the journal's superblock: it is empty
+ *   | the filesystem's superblock: nothing needs recovery
  *   |
- * Of the two superblocks that change together either may come first: a mount replays only what both say, so a power cut
- * leaves the state before or after. A filesystem without a journal gets its blocks in the order of the disk, and a cut
- * in between leaves what e2fsck has to mend.
+ * A journal that holds something while the superblock says that nothing needs recovery is never on the disk: e2fsck
+ * would ask what that means. A filesystem without a journal gets its blocks in the order of the disk, and a cut in
+ * between leaves what e2fsck has to mend.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -220,16 +221,26 @@ static int write_recovery_flag(struct ext *ext, bool needed, struct img_error *e
     return device_write(ext->fs.device, &super, sizeof(super), SUPER_AT, err);
 }
 
-static int write_both(struct ext *ext, uint32_t start, struct img_error *err) {
-    int ret = write_journal_super(ext, start, err);
+int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err) {
+    writer_of(ext)->journal->sequence = sequence;
+    int ret = write_journal_super(ext, 0, err);
     if (ret == 0)
-        ret = write_recovery_flag(ext, start != 0, err);
+        ret = device_flush(ext->fs.device, err);
+    if (ret == 0)
+        ret = write_recovery_flag(ext, false, err);
     return ret < 0 ? ret : device_flush(ext->fs.device, err);
 }
 
-int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err) {
-    writer_of(ext)->journal->sequence = sequence;
-    return write_both(ext, 0, err);
+/* The log is durable, and named. */
+static int commit_log(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
+    int ret = write_log(ext, list, count, err);
+    if (ret == 0)
+        ret = write_recovery_flag(ext, true, err);
+    if (ret == 0)
+        ret = device_flush(ext->fs.device, err);
+    if (ret == 0)
+        ret = write_journal_super(ext, writer_of(ext)->journal->first, err);
+    return ret < 0 ? ret : device_flush(ext->fs.device, err);
 }
 
 /* ---- all together ---- */
@@ -243,17 +254,10 @@ static int write_places(struct ext *ext, const struct dirty_block *list, size_t 
 
 static int write_transaction(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
     struct journal *journal = writer_of(ext)->journal;
-    int ret = journal ? write_log(ext, list, count, err) : 0;
-    if (ret == 0)
-        ret = device_flush(ext->fs.device, err);
-    if (ret == 0 && journal)
-        ret = write_both(ext, journal->first, err);
+    int ret = journal ? commit_log(ext, list, count, err) : device_flush(ext->fs.device, err);
     if (ret == 0)
         ret = write_places(ext, list, count, err);
-    if (ret < 0 || !journal)
-        return ret;
-    journal->sequence++;
-    return write_both(ext, 0, err);
+    return ret < 0 || !journal ? ret : log_empty(ext, journal->sequence + 1, err);
 }
 
 /* What the library keeps in memory becomes blocks: maps, descriptors, the superblock. */

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* test_ext_cuts.c - what a power cut leaves of changes of an ext4 filesystem.
+ *
+ * The filesystem lies in memory, on a device that records every write and every flush. Then the states are built that a
+ * cut could leave: all that was written before the last flush, and of what came behind it some writes whole, some in
+ * part (but a superblock, whose checksum lies in its second sector, is taken as whole, as the kernel takes it), some
+ * not. Each must show the files as they were before a transaction or after it, and none of an older one than the last
+ * that was committed; e2fsck replays the journal (-p) and must find nothing else then (-fn).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fs/device.h"
+#include "fs/vfs.h"
+#include "fs/vfs_write.h"
+
+#define SIZE (8u << 20)
+#define SECTOR 512u
+#define SUPER 1024u
+#define OPS_MAX 4096
+#define SUBSETS 6 /* random ones between two flushes */
+
+/* ---- the device ---- */
+
+struct op {
+    uint64_t offset;
+    size_t count;         /* 0: a flush */
+    unsigned char *bytes; /* NULL: a flush */
+    int committed;        /* transactions that had been acknowledged before it */
+};
+
+struct recorder {
+    struct device device;
+    unsigned char *bytes;
+    struct op *ops;
+    size_t nops;
+    int committed;
+};
+
+static int recorder_read(struct device *device, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    (void)err;
+    memcpy(buffer, ((struct recorder *)device)->bytes + offset, count);
+    return 0;
+}
+
+static void record(struct recorder *r, const void *buffer, size_t count, uint64_t offset) {
+    assert_true(r->nops < OPS_MAX);
+    struct op *op = &r->ops[r->nops++];
+    *op = (struct op){.offset = offset, .count = count, .committed = r->committed};
+    if (count) {
+        op->bytes = malloc(count);
+        memcpy(op->bytes, buffer, count);
+    }
+}
+
+static int recorder_write(struct device *device, const void *buffer, size_t count, uint64_t offset,
+                          struct img_error *err) {
+    struct recorder *r = (struct recorder *)device;
+    (void)err;
+    if (r->ops)
+        record(r, buffer, count, offset);
+    memcpy(r->bytes + offset, buffer, count);
+    return 0;
+}
+
+static int recorder_flush(struct device *device, struct img_error *err) {
+    struct recorder *r = (struct recorder *)device;
+    (void)err;
+    if (r->ops)
+        record(r, NULL, 0, 0);
+    return 0;
+}
+
+static void recorder_close(struct device *device) {
+    (void)device;
+}
+
+static const struct device_ops recorder_ops = {
+    .read = recorder_read, .write = recorder_write, .flush = recorder_flush, .close = recorder_close};
+
+static struct recorder on(unsigned char *bytes) {
+    return (struct recorder){.device = {.ops = &recorder_ops, .size = SIZE, .sector_size = SECTOR, .writable = true},
+                             .bytes = bytes};
+}
+
+/* ---- the files: what each transaction makes of them ---- */
+
+enum { VERSIONS = 3 };
+
+/* The content of /b in each version; other files have one. */
+static void fill(char *text, size_t count, char what) {
+    for (size_t i = 0; i < count; i++)
+        text[i] = (char)(what + (int)(i % 7));
+}
+
+static struct fs *open_fs(struct recorder *r, bool write) {
+    struct fs *fs;
+    struct img_error err = {0};
+    struct fs_open_options options = {.write = write};
+    if (fs_open(&r->device, &options, &fs, &err) < 0)
+        fail_msg("%s", err.text);
+    return fs;
+}
+
+static void must(int ret, const struct img_error *err) {
+    if (ret < 0)
+        fail_msg("%s", err->text);
+}
+
+static uint64_t put(struct fs *fs, uint64_t dir, const char *name, uint32_t mode, size_t count, char what) {
+    struct img_error err = {0};
+    struct fs_new file = {.mode = mode, .size = count, .replace = true};
+    char *text = malloc(count + 1);
+    uint64_t ino;
+    fill(text, count, what);
+    must(fs->write_ops->create(fs, dir, name, strlen(name), &file, &ino, &err), &err);
+    if (count)
+        must(fs->write_ops->append(fs, ino, text, count, 0, &err), &err);
+    free(text);
+    return ino;
+}
+
+static void first(struct fs *fs) {
+    struct img_error err = {0};
+    put(fs, fs->root, "new", S_IFREG | 0600, 30000, 'n');
+    put(fs, fs->root, "b", S_IFREG | 0644, 50000, 'B');
+    must(fs->write_ops->unlink(fs, fs->root, "gone", 4, &err), &err);
+}
+
+static void second(struct fs *fs) {
+    struct img_error err = {0};
+    uint64_t dir = put(fs, fs->root, "dir", S_IFDIR | 0755, 0, 0);
+    put(fs, fs->root, "b", S_IFREG | 0644, 70001, 'c');
+    put(fs, dir, "x", S_IFREG | 0644, 10, 'x');
+    must(fs->write_ops->rename(fs, fs->root, "new", 3, dir, "newer", 5, &err), &err);
+    must(fs->write_ops->set_xattr(fs, dir, "user.comment", "hello", 5, &err), &err);
+}
+
+static bool has(struct fs *fs, uint64_t dir, const char *name, size_t count, char what) {
+    uint64_t ino;
+    size_t got = 0;
+    char *text = malloc(count + 1), *there = malloc(count + 1);
+    fill(text, count, what);
+    bool good = fs->ops->lookup(fs, dir, name, strlen(name), &ino, NULL) == 0 &&
+                fs->ops->read(fs, ino, there, count + 1, 0, &got, NULL) == 0 && got == count &&
+                memcmp(text, there, count) == 0;
+    free(text);
+    free(there);
+    return good;
+}
+
+static bool is_missing(struct fs *fs, uint64_t dir, const char *name) {
+    uint64_t ino;
+    return fs->ops->lookup(fs, dir, name, strlen(name), &ino, NULL) == -ENOENT;
+}
+
+static bool shows(struct fs *fs, int version) {
+    uint64_t root = fs->root, dir = 0;
+    if (!has(fs, root, "keep", 9000, 'k'))
+        return false;
+    if (version == 0)
+        return has(fs, root, "b", 40000, 'b') && has(fs, root, "gone", 5000, 'g') && is_missing(fs, root, "new");
+    if (version == 1)
+        return has(fs, root, "b", 50000, 'B') && is_missing(fs, root, "gone") && has(fs, root, "new", 30000, 'n') &&
+               is_missing(fs, root, "dir");
+    return has(fs, root, "b", 70001, 'c') && is_missing(fs, root, "new") &&
+           fs->ops->lookup(fs, root, "dir", 3, &dir, NULL) == 0 && has(fs, dir, "x", 10, 'x') &&
+           has(fs, dir, "newer", 30000, 'n');
+}
+
+/* ---- judging ---- */
+
+static int run(const char *command) {
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+
+static void check_by_e2fsck(const unsigned char *bytes, const char *what) {
+    int fd = open("cut.img", O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, bytes, SIZE), SIZE);
+    close(fd);
+    int replayed = run("e2fsck -p cut.img >cut.out 2>&1"), sound = run("e2fsck -fn cut.img >>cut.out 2>&1");
+    if (replayed > 1 || sound != 0)
+        fail_msg("%s: e2fsck ends with %d and %d (cut.out)", what, replayed, sound);
+}
+
+static void judge(unsigned char *bytes, int committed, const char *what, bool by_e2fsck) {
+    struct recorder r = on(bytes);
+    struct fs *fs = open_fs(&r, false);
+    int version = VERSIONS;
+    while (version-- > 0 && !shows(fs, version))
+        ;
+    fs_close(fs);
+    if (version < committed)
+        fail_msg("%s: it shows version %d although %d was committed", what, version, committed);
+    if (by_e2fsck)
+        check_by_e2fsck(bytes, what);
+}
+
+static void apply(unsigned char *bytes, const struct op *op, size_t count) {
+    memcpy(bytes + op->offset, op->bytes, count);
+}
+
+/* One state: of the ops [from, to) behind the last flush those that `chosen` tells, whole or in part. */
+static void try(const unsigned char *durable, const struct recorder *r, size_t from, size_t to, unsigned kind,
+                unsigned *seed) {
+    unsigned char *bytes = malloc(SIZE);
+    char what[128];
+    memcpy(bytes, durable, SIZE);
+    for (size_t i = from; i < to; i++) {
+        const struct op *op = &r->ops[i];
+        unsigned dice = (unsigned)rand_r(seed) % 4;
+        if (kind == 0 || (kind == 1 && dice >= 2))
+            apply(bytes, op, op->count); /* all; some */
+        else if (kind == 1 && dice == 1 && op->count > SUPER)
+            apply(bytes, op, op->count / SECTOR / 2 * SECTOR); /* torn */
+    }
+    snprintf(what, sizeof(what), "a cut between ops %zu and %zu, kind %u", from, to, kind);
+    judge(bytes, to < r->nops ? r->ops[to].committed : r->committed, what, true);
+    free(bytes);
+}
+
+static void test_cuts(void **state) {
+    (void)state;
+    unsigned char *bytes = calloc(1, SIZE), *durable = malloc(SIZE);
+    assert_int_equal(run("truncate -s 8M base.img && mke2fs -q -F -t ext4 -b 1024 -J size=1 base.img"), 0);
+    int fd = open("base.img", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(read(fd, bytes, SIZE), SIZE);
+    close(fd);
+
+    struct recorder r = on(bytes);
+    struct img_error err = {0};
+    struct fs *fs = open_fs(&r, true);
+    put(fs, fs->root, "keep", S_IFREG | 0644, 9000, 'k');
+    put(fs, fs->root, "b", S_IFREG | 0644, 40000, 'b');
+    put(fs, fs->root, "gone", S_IFREG | 0644, 5000, 'g');
+    must(fs->write_ops->commit(fs, &err), &err);
+    memcpy(durable, bytes, SIZE);
+
+    r.ops = calloc(OPS_MAX, sizeof(r.ops[0]));
+    first(fs);
+    must(fs->write_ops->commit(fs, &err), &err);
+    r.committed = 1;
+    second(fs);
+    must(fs->write_ops->commit(fs, &err), &err);
+    r.committed = 2;
+    fs_close(fs);
+
+    unsigned seed = 1;
+    size_t from = 0, states = 0;
+    for (size_t i = 0; i <= r.nops; i++) {
+        if (i < r.nops && r.ops[i].count)
+            continue;
+        try(durable, &r, from, i, 2, &seed); /* nothing of it */
+        for (int n = 0; n < SUBSETS && i > from; n++)
+            try(durable, &r, from, i, 1, &seed);
+        try(durable, &r, from, i, 0, &seed);
+        states += 2 + (i > from ? SUBSETS : 0);
+        for (size_t j = from; j < i; j++)
+            apply(durable, &r.ops[j], r.ops[j].count);
+        from = i + 1;
+    }
+    assert_true(states > 30);
+    judge(bytes, 2, "the end", true);
+    for (size_t i = 0; i < r.nops; i++)
+        free(r.ops[i].bytes);
+    free(r.ops);
+    free(bytes);
+    free(durable);
+}
+
+int main(void) {
+    char folder[] = "/tmp/img-cuts.XXXXXX";
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuts)};
+    if (!mkdtemp(folder) || chdir(folder) < 0)
+        return EXIT_FAILURE;
+    setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin", 1);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (!failed && chdir("/") == 0) {
+        char *command;
+        if (asprintf(&command, "rm -rf %s", folder) >= 0) {
+            run(command);
+            free(command);
+        }
+    }
+    return failed;
+}
