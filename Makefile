@@ -29,8 +29,9 @@ FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSIO
 ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -lisal)
 LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
 TOOL_LIBS := -ljansson
-# What the guest's filesystems are read with: of fs/ alone, the library needs none of it.
-FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lcryptsetup -lntfs-3g -lseccomp -larchive -lxml2 -ljansson -lcrypto
+# What the guest's filesystems are read with: of fs/ alone, the library needs none of it. Three more libraries are loaded
+# by who needs them (fs/late.h).
+FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lntfs-3g -lseccomp -ljansson -lcrypto
 
 LIB_SRC := $(sort $(wildcard libimg/*.c libimg/*/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c fs/*/*.c fs/*/*/*.c))

@@ -3,11 +3,11 @@
  * an id, sorted, all little-endian. */
 #include "acl.h"
 
-#include <archive.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libarchive.h"
 #include "report.h"
 
 #define VERSION 2
@@ -45,14 +45,14 @@ static int by_tag(const void *a, const void *b) {
 }
 
 unsigned char *acl_of_entry(struct archive_entry *entry, int type, size_t *length) {
-    int count = archive_entry_acl_reset(entry, type), found, permissions, tag, id;
+    int count = la.archive_entry_acl_reset(entry, type), found, permissions, tag, id;
     const char *name;
     if (count <= 0)
         return NULL;
     struct acl_entry *list = memory((size_t)count + 1, sizeof(list[0]));
     size_t n = 0;
     while (n < (size_t)count &&
-           archive_entry_acl_next(entry, type, &found, &permissions, &tag, &id, &name) == ARCHIVE_OK)
+           la.archive_entry_acl_next(entry, type, &found, &permissions, &tag, &id, &name) == ARCHIVE_OK)
         if (found == type) {
             uint16_t kind = tag_of(tag);
             list[n++] = (struct acl_entry){.tag = kind,

@@ -3,9 +3,10 @@
 #ifndef ACL_H
 #define ACL_H
 
-#include <archive_entry.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct archive_entry;
 
 /* The value of system.posix_acl_access (`type` ARCHIVE_ENTRY_ACL_TYPE_ACCESS) or system.posix_acl_default of an entry,
  * in the form of setxattr(2). NULL: it has none. The caller frees. */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "guest.h"
+#include "libarchive.h"
 #include "pack.h"
 #include "report.h"
 #include "unpack.h"
@@ -34,7 +35,7 @@ static bool all_there(char *const *paths, size_t count) {
 
 static bool copy_in(struct guest_options *options, bool dry_run, char *const *paths, size_t npaths, const char *dir) {
     struct packer packer;
-    if (!all_there(paths, npaths) || !pack_start(&packer, paths, npaths))
+    if (!all_there(paths, npaths) || !libarchive_load() || !pack_start(&packer, paths, npaths))
         return false;
     struct session *session = session_open(options, dry_run ? SESSION_DRY_RUN : SESSION_WRITE);
     bool good = session && unpack(session->guest, packer.fd, dir, dry_run);

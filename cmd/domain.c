@@ -6,19 +6,18 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <libxml/parser.h>
-#include <libxml/xpath.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libxml2.h"
 #include "report.h"
 
 #define FOLDER "/etc/libvirt/qemu"
 
 static char *text_of(xmlNode *node, const char *attribute) {
-    xmlChar *value = node ? xmlGetProp(node, BAD_CAST attribute) : NULL;
+    xmlChar *value = node ? lx.xmlGetProp(node, BAD_CAST attribute) : NULL;
     char *text = value ? text_copy((const char *)value) : NULL;
-    xmlFree(value);
+    (*lx.xmlFree)(value);
     return text;
 }
 
@@ -53,8 +52,8 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
 }
 
 static bool add_disks(struct guest_options *options, xmlDoc *description, const char *name) {
-    xmlXPathContext *context = xmlXPathNewContext(description);
-    xmlXPathObject *disks = context ? xmlXPathEvalExpression(BAD_CAST "/domain/devices/disk", context) : NULL;
+    xmlXPathContext *context = lx.xmlXPathNewContext(description);
+    xmlXPathObject *disks = context ? lx.xmlXPathEvalExpression(BAD_CAST "/domain/devices/disk", context) : NULL;
     int count = disks && disks->nodesetval ? disks->nodesetval->nodeNr : 0;
     bool good = true;
     for (int i = 0; i < count && good; i++)
@@ -63,8 +62,8 @@ static bool add_disks(struct guest_options *options, xmlDoc *description, const 
         report("The domain %s has no disks", name);
         good = false;
     }
-    xmlXPathFreeObject(disks);
-    xmlXPathFreeContext(context);
+    lx.xmlXPathFreeObject(disks);
+    lx.xmlXPathFreeContext(context);
     return good;
 }
 
@@ -73,15 +72,17 @@ static void say_nothing(void *context, const char *format, ...) {
 }
 
 bool domain_add_disks(struct guest_options *options, const char *name) {
+    if (!libxml2_load())
+        return false;
     char *path = strchr(name, '/') ? text_copy(name) : text_format("%s/%s.xml", FOLDER, name);
-    xmlSetGenericErrorFunc(NULL, say_nothing);
-    xmlDoc *description = xmlReadFile(path, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    lx.xmlSetGenericErrorFunc(NULL, say_nothing);
+    xmlDoc *description = lx.xmlReadFile(path, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
     bool good = description != NULL;
     if (good)
         good = add_disks(options, description, name);
     else
         report("The domain '%s' is not known: %s cannot be read as a description", name, path);
-    xmlFreeDoc(description);
+    lx.xmlFreeDoc(description);
     free(path);
     return good;
 }

@@ -178,10 +178,13 @@ static struct session *prepare(struct guest_options *options, unsigned flags) {
         return NULL;
     if (!options_are_complete(options))
         return NULL;
+    struct img_error err = {0};
+    if (options->nkeys > 0 && volumes_prepare(&err) < 0) {
+        report_guest_error(&err);
+        return NULL;
+    }
     struct session *session = memory(1, sizeof(*session));
     session->options = options;
-    if (options->nkeys > 0)
-        volumes_prepare();
     if (open_disks(session, flags))
         return session;
     session_close(session);

@@ -2,15 +2,13 @@
 /* inspect_xpath.c - XPath on the XML that `img inspect` prints, so that scripts need no tool of their own for that. The
  * document has texts of a guest in it: it is parsed in the sandbox, without network, entities or documents of others.
  */
-#include <libxml/parser.h>
-#include <libxml/tree.h>
-#include <libxml/xpath.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "inspect.h"
+#include "libxml2.h"
 #include "report.h"
 #include "sandbox.h"
 
@@ -22,18 +20,18 @@ static void print_line(const char *text) {
 }
 
 static void print_node(xmlDocPtr document, xmlNodePtr node) {
-    xmlBufferPtr buffer = xmlBufferCreate();
+    xmlBufferPtr buffer = lx.xmlBufferCreate();
     if (!buffer)
         out_of_memory();
     if (node->type == XML_ELEMENT_NODE) {
-        xmlNodeDump(buffer, document, node, 0, 1);
-        print_line((const char *)xmlBufferContent(buffer));
+        lx.xmlNodeDump(buffer, document, node, 0, 1);
+        print_line((const char *)lx.xmlBufferContent(buffer));
     } else {
-        xmlChar *content = xmlNodeGetContent(node);
+        xmlChar *content = lx.xmlNodeGetContent(node);
         print_line(content ? (const char *)content : "");
-        xmlFree(content);
+        (*lx.xmlFree)(content);
     }
-    xmlBufferFree(buffer);
+    lx.xmlBufferFree(buffer);
 }
 
 static bool print_result(xmlDocPtr document, xmlXPathObjectPtr result) {
@@ -46,9 +44,9 @@ static bool print_result(xmlDocPtr document, xmlXPathObjectPtr result) {
     case XPATH_STRING:
     case XPATH_NUMBER:
     case XPATH_BOOLEAN:
-        text = xmlXPathCastToString(result);
+        text = lx.xmlXPathCastToString(result);
         print_line(text ? (const char *)text : "");
-        xmlFree(text);
+        (*lx.xmlFree)(text);
         return true;
     default:
         report("The expression has a result of a kind that cannot be printed");
@@ -57,17 +55,17 @@ static bool print_result(xmlDocPtr document, xmlXPathObjectPtr result) {
 }
 
 static bool evaluate(xmlDocPtr document, const char *expression) {
-    xmlXPathContextPtr context = xmlXPathNewContext(document);
+    xmlXPathContextPtr context = lx.xmlXPathNewContext(document);
     if (!context)
         out_of_memory();
-    xmlXPathObjectPtr result = xmlXPathEvalExpression((const xmlChar *)expression, context);
+    xmlXPathObjectPtr result = lx.xmlXPathEvalExpression((const xmlChar *)expression, context);
     bool good = false;
     if (result)
         good = print_result(document, result);
     else
         report("'%s' is not an XPath expression", expression);
-    xmlXPathFreeObject(result);
-    xmlXPathFreeContext(context);
+    lx.xmlXPathFreeObject(result);
+    lx.xmlXPathFreeContext(context);
     return good;
 }
 
@@ -77,16 +75,16 @@ static void stay_quiet(void *context, const char *format, ...) {
 }
 
 int print_xpath(const char *expression) {
-    if (!sandbox_enter())
+    if (!libxml2_load() || !sandbox_enter())
         return EXIT_FAILURE;
-    xmlSetGenericErrorFunc(NULL, stay_quiet);
-    xmlDocPtr document = xmlReadFd(STDIN_FILENO, NULL, NULL,
-                                   XML_PARSE_NOBLANKS | XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    lx.xmlSetGenericErrorFunc(NULL, stay_quiet);
+    xmlDocPtr document = lx.xmlReadFd(STDIN_FILENO, NULL, NULL,
+                                      XML_PARSE_NOBLANKS | XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
     if (!document) {
         report("The standard input is not an XML document");
         return EXIT_FAILURE;
     }
     bool good = evaluate(document, expression);
-    xmlFreeDoc(document);
+    lx.xmlFreeDoc(document);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -3,8 +3,6 @@
  * host has: owners, times to the nanosecond, links, holes, ACLs, extended attributes. */
 #include "pack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "libarchive.h"
 #include "report.h"
 
 #define PIPE_SIZE (1 << 20)
@@ -27,8 +26,8 @@ struct packing {
 
 static void tell(struct packing *p, struct archive *archive, const char *path) {
     /* A reader that has gone has told why. */
-    if (archive_errno(archive) != EPIPE)
-        report("%s: %s", path, archive_error_string(archive));
+    if (la.archive_errno(archive) != EPIPE)
+        report("%s: %s", path, la.archive_error_string(archive));
     p->failed = true;
 }
 
@@ -38,15 +37,15 @@ static void put_data(struct packing *p, const char *path) {
     la_int64_t offset, written = 0;
     static const char zeroes[65536];
     int ret;
-    while ((ret = archive_read_data_block(p->from, &bytes, &count, &offset)) == ARCHIVE_OK) {
+    while ((ret = la.archive_read_data_block(p->from, &bytes, &count, &offset)) == ARCHIVE_OK) {
         /* The writer leaves the holes out by itself; it wants to be given them. */
         while (written < offset) {
             size_t gap = offset - written < (la_int64_t)sizeof(zeroes) ? (size_t)(offset - written) : sizeof(zeroes);
-            if (archive_write_data(p->to, zeroes, gap) < 0)
+            if (la.archive_write_data(p->to, zeroes, gap) < 0)
                 tell(p, p->to, path);
             written += (la_int64_t)gap;
         }
-        if (archive_write_data(p->to, bytes, count) < 0) {
+        if (la.archive_write_data(p->to, bytes, count) < 0) {
             tell(p, p->to, path);
             return;
         }
@@ -57,21 +56,21 @@ static void put_data(struct packing *p, const char *path) {
 }
 
 static void put(struct packing *p, struct archive_entry *entry) {
-    if (archive_write_header(p->to, entry) < ARCHIVE_WARN) {
-        tell(p, p->to, archive_entry_sourcepath(entry));
+    if (la.archive_write_header(p->to, entry) < ARCHIVE_WARN) {
+        tell(p, p->to, la.archive_entry_sourcepath(entry));
         return;
     }
-    if (archive_entry_size(entry) > 0)
-        put_data(p, archive_entry_sourcepath(entry));
+    if (la.archive_entry_size(entry) > 0)
+        put_data(p, la.archive_entry_sourcepath(entry));
 }
 
 static void pack_one(struct packing *p, struct archive_entry *entry) {
     struct archive_entry *later = NULL;
-    const char *path = archive_entry_pathname(entry);
+    const char *path = la.archive_entry_pathname(entry);
     char *kept = text_copy(strlen(path) > p->cut ? path + p->cut : ".");
-    archive_entry_set_pathname(entry, kept);
+    la.archive_entry_set_pathname(entry, kept);
     free(kept);
-    archive_entry_linkify(p->links, &entry, &later);
+    la.archive_entry_linkify(p->links, &entry, &later);
     if (entry)
         put(p, entry);
 }
@@ -89,12 +88,12 @@ static char *trimmed(const char *path, size_t *last) {
 
 static void pack_path(struct packing *p, const char *path) {
     char *top = trimmed(path, &p->cut);
-    struct archive_entry *entry = archive_entry_new();
-    if (archive_read_disk_open(p->from, top) != ARCHIVE_OK)
+    struct archive_entry *entry = la.archive_entry_new();
+    if (la.archive_read_disk_open(p->from, top) != ARCHIVE_OK)
         tell(p, p->from, path);
     else {
         int ret;
-        while ((ret = archive_read_next_header2(p->from, entry)) != ARCHIVE_EOF) {
+        while ((ret = la.archive_read_next_header2(p->from, entry)) != ARCHIVE_EOF) {
             if (ret < ARCHIVE_WARN) {
                 tell(p, p->from, path);
                 if (ret == ARCHIVE_FATAL)
@@ -102,34 +101,34 @@ static void pack_path(struct packing *p, const char *path) {
                 continue;
             }
             pack_one(p, entry);
-            archive_read_disk_descend(p->from);
-            archive_entry_clear(entry);
+            la.archive_read_disk_descend(p->from);
+            la.archive_entry_clear(entry);
         }
-        archive_read_close(p->from);
+        la.archive_read_close(p->from);
     }
-    archive_entry_free(entry);
+    la.archive_entry_free(entry);
     free(top);
 }
 
 static bool pack_all(int fd, char *const *paths, size_t npaths) {
     struct packing p = {
-        .from = archive_read_disk_new(), .to = archive_write_new(), .links = archive_entry_linkresolver_new()};
+        .from = la.archive_read_disk_new(), .to = la.archive_write_new(), .links = la.archive_entry_linkresolver_new()};
     if (!p.from || !p.to || !p.links)
         out_of_memory();
-    archive_read_disk_set_symlink_physical(p.from);
-    archive_write_set_format_pax(p.to);
-    archive_write_set_options(p.to, "hdrcharset=BINARY");
-    archive_write_set_bytes_per_block(p.to, PIPE_SIZE);
-    archive_write_set_bytes_in_last_block(p.to, 1);
-    archive_entry_linkresolver_set_strategy(p.links, ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE);
-    if (archive_write_open_fd(p.to, fd) != ARCHIVE_OK)
+    la.archive_read_disk_set_symlink_physical(p.from);
+    la.archive_write_set_format_pax(p.to);
+    la.archive_write_set_options(p.to, "hdrcharset=BINARY");
+    la.archive_write_set_bytes_per_block(p.to, PIPE_SIZE);
+    la.archive_write_set_bytes_in_last_block(p.to, 1);
+    la.archive_entry_linkresolver_set_strategy(p.links, ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE);
+    if (la.archive_write_open_fd(p.to, fd) != ARCHIVE_OK)
         tell(&p, p.to, "tar");
     for (size_t i = 0; i < npaths && !p.failed; i++)
         pack_path(&p, paths[i]);
     /* An archive that is not complete must not look so: it ends in the middle. */
     if (p.failed)
         return false;
-    if (archive_write_close(p.to) != ARCHIVE_OK)
+    if (la.archive_write_close(p.to) != ARCHIVE_OK)
         tell(&p, p.to, "tar");
     return !p.failed;
 }

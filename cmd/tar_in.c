@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "libarchive.h"
 #include "report.h"
 #include "unpack.h"
 
@@ -41,7 +42,7 @@ static int run(int argc, char **argv) {
     if (optind != argc - 2)
         usage_error("Expecting an archive and a directory of the guest");
     int fd = open_archive(argv[optind]);
-    if (fd < 0)
+    if (fd < 0 || !libarchive_load())
         return EXIT_FAILURE;
     struct session *session = session_open(&options, dry_run ? SESSION_DRY_RUN : SESSION_WRITE);
     if (!session)

@@ -7,8 +7,6 @@
  */
 #include "unpack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +14,7 @@
 
 #include "acl.h"
 #include "fs/vfs_write.h"
+#include "libarchive.h"
 #include "report.h"
 
 #define XATTR_MAX 65536
@@ -116,8 +115,8 @@ static int put_xattrs(struct unpacking *u, const struct guest_node *node, struct
     const char *name;
     const void *value;
     size_t length;
-    archive_entry_xattr_reset(entry);
-    while (archive_entry_xattr_next(entry, &name, &value, &length) == ARCHIVE_OK) {
+    la.archive_entry_xattr_reset(entry);
+    while (la.archive_entry_xattr_next(entry, &name, &value, &length) == ARCHIVE_OK) {
         int ret = length > XATTR_MAX ? wrong(u, -E2BIG, name, "the attribute is too long")
                                      : write_ops(node)->set_xattr(node->fs, node->ino, name, value, length, &u->err);
         if (ret < 0 && ret != -ENOTSUP)
@@ -169,7 +168,7 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
     la_int64_t offset;
     int ret;
     piece.offset = piece.count = 0;
-    while ((ret = archive_read_data_block(u->archive, &bytes, &count, &offset)) == ARCHIVE_OK) {
+    while ((ret = la.archive_read_data_block(u->archive, &bytes, &count, &offset)) == ARCHIVE_OK) {
         if (count == 0)
             continue;
         if (offset < 0 || (uint64_t)offset < piece.offset + piece.count)
@@ -179,7 +178,7 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
             return ret;
     }
     if (ret != ARCHIVE_EOF)
-        return wrong(u, -EIO, path, archive_error_string(u->archive));
+        return wrong(u, -EIO, path, la.archive_error_string(u->archive));
     ret = put_piece(u, node, &piece);
     return ret == 0 && piece.offset < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : ret;
 }
@@ -187,9 +186,9 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
 static int put_link(struct unpacking *u, struct archive_entry *entry, const struct guest_node *parent,
                     const char *name) {
     struct guest_node target;
-    char *path = place_of(u, archive_entry_hardlink(entry));
+    char *path = place_of(u, la.archive_entry_hardlink(entry));
     if (!path)
-        return wrong(u, -EINVAL, archive_entry_hardlink(entry), "a link leads out of the archive");
+        return wrong(u, -EINVAL, la.archive_entry_hardlink(entry), "a link leads out of the archive");
     int ret = guest_resolve(u->guest, path, false, &target, &u->err);
     if (ret == 0 && target.fs != parent->fs)
         ret = wrong(u, -EXDEV, path, "a hard link cannot lead to another filesystem");
@@ -236,20 +235,20 @@ static int put_directory(struct unpacking *u, const char *path, const struct gue
 }
 
 static struct fs_new new_file(struct archive_entry *entry) {
-    time_t mtime = archive_entry_mtime(entry);
-    long nanoseconds = archive_entry_mtime_nsec(entry);
-    struct fs_new file = {.mode = archive_entry_mode(entry),
-                          .uid = (uint32_t)archive_entry_uid(entry),
-                          .gid = (uint32_t)archive_entry_gid(entry),
-                          .rdev_major = (uint32_t)archive_entry_rdevmajor(entry),
-                          .rdev_minor = (uint32_t)archive_entry_rdevminor(entry),
-                          .target = archive_entry_symlink(entry),
-                          .size = archive_entry_size(entry) > 0 ? (uint64_t)archive_entry_size(entry) : 0,
+    time_t mtime = la.archive_entry_mtime(entry);
+    long nanoseconds = la.archive_entry_mtime_nsec(entry);
+    struct fs_new file = {.mode = la.archive_entry_mode(entry),
+                          .uid = (uint32_t)la.archive_entry_uid(entry),
+                          .gid = (uint32_t)la.archive_entry_gid(entry),
+                          .rdev_major = (uint32_t)la.archive_entry_rdevmajor(entry),
+                          .rdev_minor = (uint32_t)la.archive_entry_rdevminor(entry),
+                          .target = la.archive_entry_symlink(entry),
+                          .size = la.archive_entry_size(entry) > 0 ? (uint64_t)la.archive_entry_size(entry) : 0,
                           .replace = true,
                           .atime = time_of(mtime, nanoseconds),
                           .mtime = time_of(mtime, nanoseconds)};
-    if (archive_entry_atime_is_set(entry))
-        file.atime = time_of(archive_entry_atime(entry), archive_entry_atime_nsec(entry));
+    if (la.archive_entry_atime_is_set(entry))
+        file.atime = time_of(la.archive_entry_atime(entry), la.archive_entry_atime_nsec(entry));
     size_t length;
     unsigned char *acl = acl_of_entry(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &length);
     if (acl)
@@ -265,7 +264,7 @@ static int put_file(struct unpacking *u, struct archive_entry *entry, char *path
     int ret = parent_of(u, path, &parent, &name);
     if (ret < 0)
         return ret;
-    if (archive_entry_hardlink(entry))
+    if (la.archive_entry_hardlink(entry))
         return put_link(u, entry, &parent, name);
     if (S_ISDIR(file.mode))
         ret = put_directory(u, path, &parent, name, &file, &node);
@@ -279,7 +278,7 @@ static int put_file(struct unpacking *u, struct archive_entry *entry, char *path
 }
 
 static int put_entry(struct unpacking *u, struct archive_entry *entry) {
-    const char *name = archive_entry_pathname(entry);
+    const char *name = la.archive_entry_pathname(entry);
     if (!name)
         return wrong(u, -EILSEQ, "archive", "a name in it cannot be read");
     char *path = place_of(u, name);
@@ -308,20 +307,20 @@ static int finish_directories(struct unpacking *u) {
 
 static int put_all(struct unpacking *u, int fd) {
     struct archive_entry *entry;
-    archive_read_support_format_tar(u->archive);
-    archive_read_support_format_empty(u->archive);
-    archive_read_support_filter_gzip(u->archive);
-    archive_read_support_filter_bzip2(u->archive);
-    archive_read_support_filter_xz(u->archive);
-    archive_read_support_filter_zstd(u->archive);
-    if (archive_read_open_fd(u->archive, fd, 1 << 20) != ARCHIVE_OK)
-        return wrong(u, -EINVAL, "archive", archive_error_string(u->archive));
+    la.archive_read_support_format_tar(u->archive);
+    la.archive_read_support_format_empty(u->archive);
+    la.archive_read_support_filter_gzip(u->archive);
+    la.archive_read_support_filter_bzip2(u->archive);
+    la.archive_read_support_filter_xz(u->archive);
+    la.archive_read_support_filter_zstd(u->archive);
+    if (la.archive_read_open_fd(u->archive, fd, 1 << 20) != ARCHIVE_OK)
+        return wrong(u, -EINVAL, "archive", la.archive_error_string(u->archive));
     for (;;) {
-        int ret = archive_read_next_header(u->archive, &entry);
+        int ret = la.archive_read_next_header(u->archive, &entry);
         if (ret == ARCHIVE_EOF)
             return finish_directories(u);
         if (ret < ARCHIVE_WARN)
-            return wrong(u, -EINVAL, "archive", archive_error_string(u->archive));
+            return wrong(u, -EINVAL, "archive", la.archive_error_string(u->archive));
         ret = put_entry(u, entry);
         if (ret < 0)
             return ret;
@@ -344,7 +343,7 @@ bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
     size_t length = strlen(trimmed);
     while (length > 0 && trimmed[length - 1] == '/')
         trimmed[--length] = '\0';
-    struct unpacking u = {.guest = guest, .show = show, .dir = trimmed, .archive = archive_read_new()};
+    struct unpacking u = {.guest = guest, .show = show, .dir = trimmed, .archive = la.archive_read_new()};
     if (!u.archive)
         out_of_memory();
     int ret = check_directory(&u, dir);
@@ -352,7 +351,7 @@ bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
         ret = put_all(&u, fd);
     if (ret < 0)
         report_guest_error(&u.err);
-    archive_read_free(u.archive);
+    la.archive_read_free(u.archive);
     free(u.late);
     free(trimmed);
     return ret == 0;

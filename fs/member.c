@@ -112,12 +112,14 @@ static int probe_bcache(const uint8_t *head, struct probe *probe) {
 
 /* A label of ZFS ends in a ring of uberblocks; several of them are there if it is one. */
 static int probe_zfs(struct device *device, struct probe *probe) {
-    uint8_t block[8];
+    enum { RING = 128 << 10, BLOCK = 1024, BLOCKS_READ = 16 };
+    uint8_t blocks[BLOCKS_READ * BLOCK];
     unsigned seen = 0;
-    for (unsigned i = 0; i < 128 && seen < 4; i++) {
-        if (device->size < (256 << 10) || device_read(device, block, sizeof(block), (128 << 10) + 1024 * i, NULL) < 0)
+    for (uint64_t at = RING; at < 2 * RING && seen < 4; at += sizeof(blocks)) {
+        if (device->size < 2 * RING || device_read(device, blocks, sizeof(blocks), at, NULL) < 0)
             return nothing();
-        seen += get_le64(block) == 0x00bab10c || get_be64(block) == 0x00bab10c;
+        for (const uint8_t *block = blocks; block < blocks + sizeof(blocks); block += BLOCK)
+            seen += get_le64(block) == 0x00bab10c || get_be64(block) == 0x00bab10c;
     }
     return seen >= 4 ? found(probe, "zfs_member") : nothing();
 }

@@ -86,7 +86,7 @@ struct volumes;
 struct volume_scheme {
     const char *name;
     /* Opens what its library wants of the system. NULL: nothing */
-    void (*prepare)(void);
+    int (*prepare)(struct img_error *err);
     /* Adds what lies in this one volume, which has a device and is not divided when it is asked. Called once for each
      * volume. NULL: it looks at the whole only */
     int (*look)(struct volumes *volumes, struct volume *volume, struct img_error *err);
@@ -95,9 +95,9 @@ struct volume_scheme {
     int (*gather)(struct volumes *volumes, bool last, struct img_error *err);
 };
 
-/* For a program that has keys and is about to give up the right to open files: what the libraries below want of the
- * system is opened now. Once is enough. */
-void volumes_prepare(void);
+/* For a program that has keys and is about to give up the right to open files: the libraries that use keys are loaded
+ * now, and what they want of the system is opened. Once is enough. -ELIBACC: one is missing. */
+int volumes_prepare(struct img_error *err) IMG_WARN_UNUSED;
 /* Finds all volumes of a guest with these disks (device_of_image), named /dev/sda, /dev/sdb ... The devices become the
  * set's, also when it fails. `keys` may be NULL. */
 int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys *keys, struct volumes **volumes,

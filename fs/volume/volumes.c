@@ -234,10 +234,12 @@ static int add_disks(struct volumes *volumes, struct device **disks, size_t ndis
     return ret;
 }
 
-void volumes_prepare(void) {
-    for (size_t i = 0; i < NSCHEMES; i++)
+int volumes_prepare(struct img_error *err) {
+    int ret = 0;
+    for (size_t i = 0; i < NSCHEMES && ret == 0; i++)
         if (schemes[i]->prepare)
-            schemes[i]->prepare();
+            ret = schemes[i]->prepare(err);
+    return ret;
 }
 
 int volumes_open(struct device **disks, size_t ndisks, const struct volume_keys *keys, struct volumes **volumes,

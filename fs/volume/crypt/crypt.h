@@ -32,11 +32,12 @@ struct crypt_header {
     int copy;                    /* a memfd that it works on */
 };
 
-/* libcryptsetup opens the source of random numbers and loads modules of OpenSSL when it is used for the first time, and
- * fails if it cannot, though nothing here needs either: this is a first time. */
-void crypt_prepare(void);
+/* Loads libcryptsetup, which the first header does else, and uses it: the first time it opens the source of random
+ * numbers and loads modules of OpenSSL, and fails if it cannot, though nothing here needs either. A thread ends, as
+ * Argon2's do, because for the first one that does the C library loads a library. -ELIBACC. */
+int crypt_prepare(struct img_error *err);
 /* Reads and checks the header; what it asks for that is not supported, or not right, is told. -ENOTSUP, -EUCLEAN,
- * -ENOMEM. */
+ * -ENOMEM, -ELIBACC. */
 int crypt_header_open(struct device *device, struct crypt_header *header, struct img_error *err);
 void crypt_header_close(struct crypt_header *header);
 /* Tries a passphrase on one slot. 0 with the volume's key in CRYPT_KEY_MOST bytes; -EPERM: it is another's. */

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <libcryptsetup.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +21,7 @@
 #include "../../error.h"
 #include "../../ondisk.h"
 #include "crypt.h"
+#include "library.h"
 
 #define HEADER_COPY (UINT64_C(16) << 20) /* header and key slots as cryptsetup places them */
 #define HEADER_MOST (UINT64_C(160) << 20)
@@ -29,6 +30,12 @@
 #define LUKS1_BYTES 592
 #define LUKS1_ACTIVE 0x00ac71f3
 #define STRIPES 4000
+
+struct libcryptsetup lc;
+
+static int load_library(struct img_error *err) {
+    return late_load("libcryptsetup.so.12", LATE_NAMES(LIBCRYPTSETUP), &lc, err);
+}
 
 /* ---- the copy ---- */
 
@@ -58,18 +65,30 @@ static void say_nothing(int level, const char *message, void *opaque) {
 /* libcryptsetup on the copy. */
 static int load_copy(struct crypt_header *h) {
     char path[32];
-    crypt_set_log_callback(NULL, say_nothing, NULL);
-    crypt_metadata_locking(NULL, 0);
+    lc.crypt_set_log_callback(NULL, say_nothing, NULL);
+    lc.crypt_metadata_locking(NULL, 0);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", h->copy);
-    int ret = crypt_init(&h->handle, path);
-    return ret < 0 ? ret : crypt_load(h->handle, CRYPT_LUKS, NULL);
+    int ret = lc.crypt_init(&h->handle, path);
+    return ret < 0 ? ret : lc.crypt_load(h->handle, CRYPT_LUKS, NULL);
 }
 
-void crypt_prepare(void) {
+static void *exit_thread(void *unused) {
+    (void)unused;
+    pthread_exit(NULL);
+}
+
+int crypt_prepare(struct img_error *err) {
+    int ret = load_library(err);
+    if (ret < 0)
+        return ret;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, exit_thread, NULL) == 0)
+        pthread_join(thread, NULL);
     struct crypt_header h = {.copy = memfd_create("luks", MFD_CLOEXEC)};
     if (h.copy >= 0 && ftruncate(h.copy, 1 << 20) == 0)
         (void)load_copy(&h); /* it is no LUKS, which is found out behind what this is for */
     crypt_header_close(&h);
+    return 0;
 }
 
 /* The copy is as long as the device; it has its first bytes and is zero behind them. */
@@ -120,7 +139,7 @@ static void add_slot(struct crypt_header *h, int number, uint64_t work) {
 /* ---- version 1 ---- */
 
 static int read_version_1(struct device *device, struct crypt_header *h, struct img_error *err) {
-    const char *cipher = crypt_get_cipher(h->handle), *mode = crypt_get_cipher_mode(h->handle);
+    const char *cipher = lc.crypt_get_cipher(h->handle), *mode = lc.crypt_get_cipher_mode(h->handle);
     uint8_t raw[LUKS1_BYTES];
     struct crypt_payload *p = &h->payload;
     if (!cipher || !mode)
@@ -217,7 +236,7 @@ static int read_segment(struct device *device, const json_t *root, struct crypt_
 
 static int read_version_2(struct device *device, struct crypt_header *h, struct img_error *err) {
     const char *text = NULL;
-    if (crypt_dump_json(h->handle, &text, 0) < 0 || !text)
+    if (lc.crypt_dump_json(h->handle, &text, 0) < 0 || !text)
         return fail(err, -EUCLEAN, "The LUKS header cannot be shown");
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     if (!root)
@@ -245,8 +264,8 @@ static int check_cipher(const struct crypt_header *h, struct img_error *err) {
 }
 
 static int read_header(struct device *device, struct crypt_header *h, struct img_error *err) {
-    const char *type = crypt_get_type(h->handle), *uuid = crypt_get_uuid(h->handle);
-    int bytes = crypt_get_volume_key_size(h->handle);
+    const char *type = lc.crypt_get_type(h->handle), *uuid = lc.crypt_get_uuid(h->handle);
+    int bytes = lc.crypt_get_volume_key_size(h->handle);
     int ret = type && strcmp(type, CRYPT_LUKS1) == 0 ? read_version_1(device, h, err) : read_version_2(device, h, err);
     if (ret < 0)
         return ret;
@@ -261,7 +280,10 @@ static int read_header(struct device *device, struct crypt_header *h, struct img
 
 int crypt_header_open(struct device *device, struct crypt_header *h, struct img_error *err) {
     *h = (struct crypt_header){.copy = -1};
-    int ret = load(device, h, err);
+    int ret = load_library(err);
+    if (ret < 0)
+        return ret;
+    ret = load(device, h, err);
     if (ret == 0)
         ret = read_header(device, h, err);
     if (ret < 0)
@@ -270,7 +292,7 @@ int crypt_header_open(struct device *device, struct crypt_header *h, struct img_
 }
 
 void crypt_header_close(struct crypt_header *h) {
-    crypt_free(h->handle);
+    lc.crypt_free(h->handle);
     if (h->copy >= 0)
         close(h->copy);
     *h = (struct crypt_header){.copy = -1};
@@ -279,7 +301,7 @@ void crypt_header_close(struct crypt_header *h) {
 int crypt_header_try(struct crypt_header *h, const struct crypt_slot *slot, const struct img_key *passphrase,
                      char *key) {
     size_t bytes = CRYPT_KEY_MOST;
-    int ret = crypt_volume_key_get(h->handle, slot->number, key, &bytes, passphrase->bytes, passphrase->length);
+    int ret = lc.crypt_volume_key_get(h->handle, slot->number, key, &bytes, passphrase->bytes, passphrase->length);
     if (ret >= 0 && bytes != h->key_bytes)
         return -EUCLEAN;
     return ret < 0 ? ret : 0;

@@ -2,12 +2,12 @@
 /* scheme.c - encrypted volumes in the set: where the user has a key that fits, what it opens is a volume too. Without
  * one the volume stays what it is, something of type crypto_LUKS. */
 #include <errno.h>
-#include <libcryptsetup.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../../error.h"
 #include "crypt.h"
+#include "library.h"
 
 #define KEYS_MOST 64 /* that are tried on one volume */
 
@@ -60,7 +60,7 @@ static int add_opened(struct volumes *volumes, struct volume *volume, const stru
 }
 
 static int open_volume(struct volumes *volumes, struct volume *volume, struct crypt_header *h, struct img_error *err) {
-    char *key = crypt_safe_alloc(CRYPT_KEY_MOST);
+    char *key = lc.crypt_safe_alloc(CRYPT_KEY_MOST);
     size_t asked;
     int ret = 0;
     if (!key)
@@ -69,7 +69,7 @@ static int open_volume(struct volumes *volumes, struct volume *volume, struct cr
         ret = add_opened(volumes, volume, h, key, err);
     else if (asked > 0)
         volumes_note(volumes, "No key that was given opens %s", volume->name);
-    crypt_safe_free(key);
+    lc.crypt_safe_free(key);
     return ret;
 }
 
