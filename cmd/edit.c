@@ -44,7 +44,7 @@ struct place {
 
 static int find_place(struct guest *guest, char **path, struct place *place, struct img_error *err) {
     for (unsigned links = 0; links <= GUEST_LINKS_MAX; links++) {
-        struct fs_stat stat;
+        struct fs_stat stat = {0};
         char *target, *slash = strrchr(*path, '/');
         int ret = guest_resolve(guest, *path, false, &place->file, err);
         if (ret == 0)

@@ -153,7 +153,8 @@ struct way {
     struct guest *guest;
     struct guest_node *dirs; /* the root, and each directory down to where we are */
     size_t depth, room;      /* dirs[depth] is where we are */
-    char *left;              /* what is still to be walked; owned */
+    char *left;              /* a path; owned */
+    const char *at;          /* what of it is still to be walked */
     unsigned links;
 };
 
@@ -170,13 +171,14 @@ static int go_down(struct way *way, struct guest_node node, struct img_error *er
     return 0;
 }
 
-/* Puts the link's target in front of `rest`. */
-static int follow_link(struct way *way, const struct guest_node *link, const char *rest, struct img_error *err) {
+/* Puts the link's target in front of what is still to be walked. */
+static int follow_link(struct way *way, const struct guest_node *link, struct img_error *err) {
+    const char *rest = way->at;
     char *target;
     if (++way->links > GUEST_LINKS_MAX)
         return fail(err, -ELOOP, "Too many levels of symbolic links");
     int ret = guest_readlink(link, &target, err);
-    if (ret < 0)
+    if (ret != 0)
         return ret;
     size_t target_length = strlen(target), rest_length = strlen(rest);
     char *left = NULL;
@@ -196,17 +198,20 @@ static int follow_link(struct way *way, const struct guest_node *link, const cha
             way->depth = 0;
         free(way->left);
         way->left = left;
+        way->at = left;
     }
     free(target);
     return ret;
 }
 
-/* Walks one name. `last`: nothing comes behind it. */
-static int walk_name(struct way *way, const char *name, size_t length, const char *rest, bool follow, bool *relinked,
-                     struct img_error *err) {
+/* Walks the name that way->at points to, and goes on behind it. */
+static int walk_name(struct way *way, bool follow, struct img_error *err) {
+    const char *name = way->at;
+    size_t length = strcspn(name, "/");
     struct guest_node node;
     struct fs_stat stat;
     const struct guest_node *here = &way->dirs[way->depth];
+    way->at = name + length;
     int ret = guest_stat(here, &stat, err);
     if (ret == 0 && !S_ISDIR(stat.mode))
         ret = fail(err, -ENOTDIR, "Not a directory");
@@ -223,26 +228,19 @@ static int walk_name(struct way *way, const char *name, size_t length, const cha
         ret = guest_stat(&node, &stat, err);
     if (ret < 0)
         return ret;
-    if (S_ISLNK(stat.mode) && (follow || *rest)) {
-        *relinked = true;
-        return follow_link(way, &node, rest, err);
-    }
+    if (S_ISLNK(stat.mode) && (follow || *way->at))
+        return follow_link(way, &node, err);
     return go_down(way, node, err);
 }
 
 static int walk_path(struct way *way, bool follow, struct img_error *err) {
-    const char *at = way->left;
-    for (;;) {
-        bool relinked = false;
-        at += strspn(at, "/");
-        if (*at == '\0')
+    int ret = 0;
+    for (way->at = way->left; ret == 0; ret = walk_name(way, follow, err)) {
+        way->at += strspn(way->at, "/");
+        if (*way->at == '\0')
             return 0;
-        size_t length = strcspn(at, "/");
-        int ret = walk_name(way, at, length, at + length, follow, &relinked, err);
-        if (ret < 0)
-            return ret;
-        at = relinked ? way->left : at + length;
     }
+    return ret;
 }
 
 /* "PATH: Not a directory" and the like, whatever the driver's sentence was for these. */
@@ -288,7 +286,7 @@ int guest_resolve(struct guest *guest, const char *path, bool follow, struct gue
 int guest_read_small(struct guest *guest, const char *path, size_t max, char **content, size_t *length,
                      struct img_error *err) {
     struct guest_node node;
-    struct fs_stat stat;
+    struct fs_stat stat = {0};
     int ret = guest_resolve(guest, path, true, &node, err);
     if (ret == 0)
         ret = guest_stat(&node, &stat, err);

@@ -57,8 +57,7 @@ unsigned char *dirty_find(const struct dirty *dirty, uint64_t block) {
 }
 
 static bool grow(struct dirty *dirty) {
-    struct dirty larger = *dirty;
-    larger.room = 2 * dirty->room;
+    struct dirty larger = {.block_size = dirty->block_size, .count = dirty->count, .room = 2 * dirty->room};
     larger.table = calloc(larger.room, sizeof(larger.table[0]));
     if (!larger.table)
         return false;
@@ -66,7 +65,8 @@ static bool grow(struct dirty *dirty) {
         if (dirty->table[i].bytes)
             *slot(&larger, dirty->table[i].block) = dirty->table[i];
     free(dirty->table);
-    *dirty = larger;
+    dirty->table = larger.table;
+    dirty->room = larger.room;
     return true;
 }
 

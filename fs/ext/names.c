@@ -182,7 +182,7 @@ static int remove_victim(struct ext *ext, uint64_t dir, const char *name, const 
 
 int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, struct img_error *err) {
     struct ext *ext = ext_of(fs);
-    struct victim victim;
+    struct victim victim = {0};
     int ret = change_begin(ext, err);
     if (ret == 0)
         ret = check_directory(ext, dir, err);
@@ -194,7 +194,7 @@ int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, str
 /* Room for a new entry of that name: what has it already goes, if that is wanted. */
 static int make_place(struct ext *ext, uint64_t dir, const char *name, size_t length, bool replace, bool by_directory,
                       struct img_error *err) {
-    struct victim victim;
+    struct victim victim = {0};
     if (length == 0 || length > EXT2_NAME_LEN || memchr(name, '/', length))
         return fail(err, length > EXT2_NAME_LEN ? -ENAMETOOLONG : -EINVAL, "File name too long, or none");
     int ret = find_victim(ext, dir, name, length, &victim, err);
@@ -387,8 +387,8 @@ static int check_no_circle(struct ext *ext, uint64_t ino, uint64_t dir, struct i
 int ext_rename(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
                size_t new_length, struct img_error *err) {
     struct ext *ext = ext_of(fs);
-    uint64_t ino, there;
-    struct fs_stat stat;
+    uint64_t ino = 0, there = 0;
+    struct fs_stat stat = {0};
     int ret = change_begin(ext, err);
     if (ret == 0)
         ret = check_directory(ext, dir, err);

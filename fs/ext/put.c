@@ -27,7 +27,8 @@ int inode_read(struct ext *ext, uint64_t ino, struct ext2_inode_large **inode, s
     if (!code)
         return 0;
     free(*inode);
-    return ext_io_fail(ext->io, err, code, "An inode cannot be read");
+    int ret = ext_io_fail(ext->io, err, code, "An inode cannot be read");
+    return ret < 0 ? ret : -EIO;
 }
 
 int inode_write(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
@@ -139,7 +140,7 @@ static int add_blocks(struct ext *ext, uint64_t ino, uint64_t logical, uint64_t 
                   : map_numbers(ext, ino, logical, run->physical, run->length, err);
     if (ret == 0)
         ret = inode_read(ext, ino, &inode, err);
-    if (ret < 0)
+    if (ret != 0)
         return ret;
     ext2fs_iblk_add_blocks(ext->lib, (struct ext2_inode *)inode, run->length);
     ret = inode_write(ext, ino, inode, err);
