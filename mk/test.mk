@@ -121,4 +121,12 @@ crash:
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	$(call run_tests,$B/tests/crash_test $(wildcard tests/mutants/run))
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix kill
+# Every kind of XFS, large trees and many crashes against the kernel.
+xfs-matrix: TEST_TIMEOUT = 14400
+xfs-matrix: export XFS_MATRIX = all
+xfs-matrix:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/tools/fsdump
+	$(call run_tests,tests/cli/xfs.t)
+
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix kill

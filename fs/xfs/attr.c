@@ -196,7 +196,7 @@ static int walk_leaves(struct walk *walk) {
 
 int xfs_xattrs(struct fs *fs, uint64_t ino, fs_xattr_call call, void *opaque, struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = xfs_inode_get(xfs, ino, &inode, err);
     if (ret < 0 || !inode.attr.length)
         return ret;

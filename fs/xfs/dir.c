@@ -150,7 +150,7 @@ static int list_blocks(struct xfs *xfs, const struct xfs_inode *inode, fs_entry_
 
 int xfs_list(struct fs *fs, uint64_t dir, fs_entry_call call, void *opaque, struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = xfs_inode_get(xfs, dir, &inode, err);
     if (ret < 0)
         return ret;

@@ -25,7 +25,7 @@ static int get_regular(struct xfs *xfs, uint64_t ino, struct xfs_inode *inode, s
 int xfs_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t offset, size_t *got,
              struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = get_regular(xfs, ino, &inode, err);
     if (ret < 0)
         return ret;
@@ -61,7 +61,7 @@ int xfs_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start,
                   struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
     unsigned shift = xfs->geo.block_log;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = get_regular(xfs, ino, &inode, err);
     if (ret < 0)
         return ret;
@@ -114,7 +114,7 @@ int xfs_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t 
     struct xfs *xfs = (struct xfs *)fs;
     char whole[XFS_SYMLINK_MAX];
     const char *from = whole;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = xfs_inode_get(xfs, ino, &inode, err);
     if (ret < 0)
         return ret;

@@ -159,7 +159,7 @@ int xfs_inode_get(struct xfs *xfs, uint64_t ino, struct xfs_inode *inode, struct
 
 int xfs_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = xfs_inode_get(xfs, ino, &inode, err);
     if (ret < 0)
         return ret;

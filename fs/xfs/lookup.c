@@ -137,7 +137,7 @@ static int try_blocks(struct xfs *xfs, const struct xfs_inode *inode, struct wan
 int xfs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t *ino, struct img_error *err) {
     struct xfs *xfs = (struct xfs *)fs;
     struct wanted wanted = {.name = name, .length = length};
-    struct xfs_inode inode;
+    struct xfs_inode inode = {0};
     int ret = xfs_inode_get(xfs, dir, &inode, err);
     if (ret < 0)
         return ret;

@@ -59,7 +59,7 @@ static int replay(struct xfs *xfs, struct img_error *err) {
 }
 
 static int check_root(struct xfs *xfs, struct img_error *err) {
-    struct xfs_inode root;
+    struct xfs_inode root = {0};
     int ret = xfs_inode_get(xfs, xfs->geo.root, &root, err);
     if (ret == 0 && !S_ISDIR(root.mode))
         return fail(err, -EUCLEAN, "The root of the XFS, inode %" PRIu64 ", is not a directory", xfs->geo.root);

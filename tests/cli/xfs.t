@@ -92,7 +92,7 @@ tree() {
     name=$1
     size=$2
     rm -f disk
-    truncate -s 400M disk
+    truncate -s 1G disk
     shift 2
     if ! mkfs.xfs -q -f "$@" disk 2>/dev/null || ! mount_at rw disk; then
         skip "$name" "mkfs.xfs or the kernel does not know it"
