@@ -113,7 +113,6 @@ static int fat_list(struct fs *fs, uint64_t ino, fs_entry_call call, void *opaqu
     return ret;
 }
 
-/* By the long name or the short one. Dots behind a name do not count. */
 static int fat_lookup(struct fs *fs, uint64_t ino, const char *name, size_t length, uint64_t *found,
                       struct img_error *err) {
     struct fat_entry *entry = malloc(sizeof(*entry));

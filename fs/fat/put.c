@@ -81,8 +81,8 @@ int fat_write_slots(struct fat *fat, enum fat_phase phase, bool *any, struct img
 /* Another cluster for a directory that has been read to its end, zeroed on the disk before anything names it. */
 static int lengthen(struct fat_dir *dir, struct img_error *err) {
     struct fat *fat = dir->fat;
-    uint32_t cluster, size = fat->geometry.cluster_size;
-    uint64_t at;
+    uint32_t cluster = 0, size = fat->geometry.cluster_size;
+    uint64_t at = 0;
     if (!dir->chain.cluster)
         return fail(err, -ENOSPC, "The directory has no room for another entry");
     if (dir->slots + size / FAT_SLOT > FAT_SLOTS_MOST)
@@ -101,8 +101,8 @@ static int lengthen(struct fat_dir *dir, struct img_error *err) {
 
 /* Places for `need` slots one behind the other; whatever lies behind the end of the directory is free. */
 static int find_places(struct fat *fat, uint64_t ino, unsigned need, uint64_t *places, struct img_error *err) {
-    struct fat_dir *dir;
-    struct fat_slot slot;
+    struct fat_dir *dir = NULL;
+    struct fat_slot slot = {.attributes = 0};
     static const struct fat_slot end;
     unsigned count = 0;
     bool behind = false;
@@ -211,7 +211,7 @@ int fat_add_entry(struct fat *fat, uint64_t dir, const char *name, size_t length
 
 static int mark_deleted(struct fat *fat, uint64_t at, enum fat_phase phase, struct img_error *err) {
     const struct fat_change *change = fat_changed_slot(fat, at);
-    struct fat_slot slot;
+    struct fat_slot slot = {.attributes = 0};
     int ret = 0;
     if (change)
         slot = change->slot;

@@ -79,8 +79,8 @@ static int cluster_of(struct fat *fat, uint64_t dir, uint32_t *cluster, struct i
 
 /* Its first cluster is written at once: nothing on the disk names it yet. */
 static int begin_directory(struct fat *fat, uint64_t parent, struct fat_slot *slot, struct img_error *err) {
-    uint32_t above, cluster, size = fat->geometry.cluster_size;
-    uint64_t at;
+    uint32_t above, cluster = 0, size = fat->geometry.cluster_size;
+    uint64_t at = 0;
     int ret = cluster_of(fat, parent, &above, err);
     if (ret == 0)
         ret = fat_take(fat, 0, &cluster, err);
@@ -263,6 +263,7 @@ static int fat_rename(struct fs *fs, uint64_t dir, const char *name, size_t leng
 /* ---- contents ---- */
 
 static int find_file(struct fat *fat, uint64_t ino, struct fat_slot *slot, struct img_error *err) {
+    *slot = (struct fat_slot){.attributes = FAT_DIRECTORY};
     int ret = check_writer(fat, err);
     if (ret == 0 && ino == FAT_ROOT)
         ret = fail(err, -EISDIR, "FAT%u: the root is a directory", fat->geometry.bits);
@@ -271,7 +272,7 @@ static int find_file(struct fat *fat, uint64_t ino, struct fat_slot *slot, struc
 
 /* The cluster behind the chain's place, taken if there is none. */
 static int next_cluster(struct fat *fat, struct fat_chain *chain, struct img_error *err) {
-    uint32_t before = chain->cluster, cluster;
+    uint32_t before = chain->cluster, cluster = 0;
     int ret = before ? fat_chain_step(fat, chain, err) : 0;
     if (ret != 0)
         return ret < 0 ? ret : 0;
@@ -475,7 +476,7 @@ static const struct fs_write_ops write_ops = {.whole = false,
                                               .commit = fat_commit};
 
 int fat_open_writer(struct fat *fat, struct img_error *err) {
-    uint8_t sector[512];
+    uint8_t sector[512] = {0};
     const struct fat_boot *boot = (const struct fat_boot *)sector;
     if (!fat->fs.device->writable)
         return fail(err, -EROFS, "The disk is open for reading only");
