@@ -124,6 +124,7 @@ help:
 	@echo 'make asan|tsan  the tests under AddressSanitizer and UBSan, or ThreadSanitizer'
 	@echo 'make soak       every seed of the model test            make crash  every power-cut state and every mutant'
 	@echo 'make crypto-matrix  every cipher, mode and hash against qemu-img and cryptsetup'
+	@echo 'make ext-matrix|xfs-matrix  every kind of these filesystems, large trees, many crashes, against the kernel'
 	@echo 'make kill       all that changes an image, killed at each of its writes'
 	@echo 'make model      the SPIN models of the protocol          make fuzz   every fuzz target for TIME=20 seconds'
 	@echo 'make bench      against qemu-img and fio, in turn              make lint   format, static analysis, house rules'
