@@ -60,7 +60,7 @@ static int read_level(struct search *search, struct level *level, uint32_t block
     size_t size = search->visit->ext->block_size;
     uint64_t number = 0;
     uint16_t counts[2] = {0};
-    if (!level->bytes && !(level->bytes = malloc(size)))
+    if (!level->bytes && !(level->bytes = calloc(1, size)))
         return fail_no_memory(search->visit->err);
     int ret = place(search, block, &number);
     if (ret == 0)
