@@ -94,10 +94,12 @@ wanted() {
         linear) extents "$1" ;;
         striped)
             for i in "$@"; do extents "$i" >"stripe.${i##*/}"; done
+            # shellcheck disable=SC2046 # names are words
             "$py" interleave 65536 $(for i in "$@"; do echo "stripe.${i##*/}"; done)
             ;;
         raid0)
             for i in "$@"; do extents "$(grep "^.${i%:*}. " pieces | awk '{ print $5 }')" >"stripe.${i%:*}"; done
+            # shellcheck disable=SC2046 # names are words
             "$py" interleave 131072 $(for i in "$@"; do echo "stripe.${i%:*}"; done)
             ;;
         esac

@@ -30,12 +30,12 @@ static int build(struct lvm_group *group, const struct lvm_lv *lv, unsigned dept
 
 /* The device of a part, NULL if it is missing and may be. A hidden volume becomes the map's. */
 static int open_part(struct build *b, const char *name, uint64_t extent, uint64_t length, bool may_miss,
-                     struct lvm_part *part) {
+                     struct map_part *part) {
     const struct lvm_pv *pv = lvm_find_pv(b->group, name);
     const struct lvm_lv *lv = pv ? NULL : lvm_find_lv(b->group, name);
     uint64_t at, end;
     int ret = 0;
-    *part = (struct lvm_part){0};
+    *part = (struct map_part){0};
     if (!pv && !lv)
         return fail(b->err, -EUCLEAN, "A segment of %s lies on '%s', which is not in the group", b->lv->name, name);
     if (__builtin_mul_overflow(extent, b->group->extent_size, &at) ||
@@ -48,7 +48,7 @@ static int open_part(struct build *b, const char *name, uint64_t extent, uint64_
     else
         ret = build(b->group, lv, b->depth + 1, b->incomplete, &part->device, b->err);
     if (ret == 0 && lv)
-        ret = lvm_map_own(b->map, part->device, b->err);
+        ret = map_own(b->map, part->device, b->err);
     if (ret == 0 && end > part->device->size)
         ret = fail(b->err, pv ? -ENODEV : -EUCLEAN, "A segment ends at byte %" PRIu64 " of %s, which has %" PRIu64, end,
                    name, part->device->size);
@@ -63,7 +63,7 @@ static int open_part(struct build *b, const char *name, uint64_t extent, uint64_
 
 /* Parts as they are written: of each its name and, if the array has them, its first extent. */
 static int open_parts(struct build *b, const struct text_node *segment, const char *key, bool with_extents,
-                      uint64_t length, bool may_miss, struct lvm_part *parts, unsigned *count) {
+                      uint64_t length, bool may_miss, struct map_part *parts, unsigned *count) {
     const struct text *text = &b->group->text;
     const struct text_node *array = text_get(text, segment, key), *node = NULL;
     int ret = 0;
@@ -93,7 +93,7 @@ static unsigned count_parts(const struct build *b, const struct text_node *segme
 }
 
 static int striped(struct build *b, const struct text_node *segment, const char *key, bool with_extents,
-                   bool metadata_between, struct lvm_run *run) {
+                   bool metadata_between, struct map_run *run) {
     unsigned written = count_parts(b, segment, key), count = metadata_between ? written / 2 : written, got;
     uint64_t sectors = 0, each = count ? run->length / count : 0;
     int ret = open_parts(b, segment, key, with_extents, metadata_between ? 0 : each, false, run->parts, &got);
@@ -108,15 +108,15 @@ static int striped(struct build *b, const struct text_node *segment, const char 
     for (unsigned i = 0; i < count; i++)
         if (run->parts[i].at + each > run->parts[i].device->size)
             return fail(b->err, -EUCLEAN, "A stripe of %s is too short", b->lv->name);
-    run->kind = LVM_RUN_STRIPED;
+    run->kind = MAP_STRIPED;
     run->nparts = count;
     return 0;
 }
 
-static int keep_copies(struct build *b, struct lvm_run *run, unsigned readable, unsigned count) {
+static int keep_copies(struct build *b, struct map_run *run, unsigned readable, unsigned count) {
     if (readable == 0)
         return fail(b->err, -ENODEV, "All %u copies of it are missing or out of date", count);
-    run->kind = LVM_RUN_COPIES;
+    run->kind = MAP_COPIES;
     run->nparts = readable;
     if (readable < count)
         *b->incomplete = true;
@@ -124,7 +124,7 @@ static int keep_copies(struct build *b, struct lvm_run *run, unsigned readable, 
 }
 
 /* An old mirror: the first copy is as good as any once it has run, and better while it is filled. */
-static int mirror(struct build *b, const struct text_node *segment, struct lvm_run *run) {
+static int mirror(struct build *b, const struct text_node *segment, struct map_run *run) {
     unsigned count, readable = 0;
     int ret = open_parts(b, segment, "mirrors", true, run->length, true, run->parts, &count);
     for (unsigned i = 0; ret == 0 && i < count; i++)
@@ -134,7 +134,7 @@ static int mirror(struct build *b, const struct text_node *segment, struct lvm_r
 }
 
 /* Metadata and data of each copy take turns. */
-static int raid1(struct build *b, const struct text_node *segment, struct lvm_run *run) {
+static int raid1(struct build *b, const struct text_node *segment, struct map_run *run) {
     struct device *metadata[PARTS_MOST / 2], *data[PARTS_MOST / 2];
     unsigned written, count;
     int ret = open_parts(b, segment, "raids", false, 0, true, run->parts, &written);
@@ -149,14 +149,14 @@ static int raid1(struct build *b, const struct text_node *segment, struct lvm_ru
     }
     unsigned readable = lvm_order_copies(metadata, data, count);
     for (unsigned i = 0; i < readable; i++)
-        run->parts[i] = (struct lvm_part){.device = data[i]};
+        run->parts[i] = (struct map_part){.device = data[i]};
     return keep_copies(b, run, readable, count);
 }
 
 static int add_segment(struct build *b, const struct text_node *segment) {
     const char *type = text_string(&b->group->text, segment, "type");
-    struct lvm_part parts[PARTS_MOST];
-    struct lvm_run run = {.parts = parts};
+    struct map_part parts[PARTS_MOST];
+    struct map_run run = {.parts = parts};
     uint64_t extents = 0;
     int ret = 0;
     text_number(&b->group->text, segment, "extent_count", &extents);
@@ -175,7 +175,7 @@ static int add_segment(struct build *b, const struct text_node *segment) {
         ret = raid1(b, segment, &run);
     else if (strcmp(type, "zero") != 0)
         ret = fail(b->err, -ENOTSUP, "It is made of segments of type '%s', which are not read", type);
-    return ret < 0 ? ret : lvm_map_append(b->map, &run, b->err);
+    return ret < 0 ? ret : map_append(b->map, &run, b->err);
 }
 
 static int build(struct lvm_group *group, const struct lvm_lv *lv, unsigned depth, bool *incomplete,
@@ -190,7 +190,7 @@ static int build(struct lvm_group *group, const struct lvm_lv *lv, unsigned dept
     group->work_left -= lv->node->total;
     if (!lvm_size(group, lv, &size))
         return fail(err, -EUCLEAN, "The segments of %s do not follow one another", lv->name);
-    int ret = lvm_map_new(&b.map, err);
+    int ret = map_new(&b.map, err);
     if (ret < 0)
         return ret;
     while (ret == 0 && (segment = lvm_next_segment(group, lv, segment)))

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* lvm.h - what the files of this folder share. A physical volume has a label, and one or two areas that hold the whole
  * group's description as text (label.c, text.c). Of all copies the newest counts; from it come the group and its
- * logical volumes (group.c), whose devices map runs of extents (map.c). scheme.c brings both into the set of volumes.
+ * logical volumes (group.c), whose devices map runs of extents (build.c). scheme.c brings both into the set of volumes.
  */
 #ifndef FS_VOLUME_LVM_H
 #define FS_VOLUME_LVM_H
 
+#include "../map.h"
 #include "../volume.h"
 #include "text.h"
 
@@ -85,34 +86,6 @@ bool lvm_size(const struct lvm_group *group, const struct lvm_lv *lv, uint64_t *
  * -EUCLEAN, -ENOMEM. *incomplete: some of its copies are missing or out of date. */
 int lvm_build(struct lvm_group *group, const struct lvm_lv *lv, struct device **device, bool *incomplete,
               struct img_error *err);
-
-/* ---- map.c: a device made of runs of others ---- */
-
-enum lvm_run_kind {
-    LVM_RUN_ZERO,
-    LVM_RUN_STRIPED, /* chunks go round the parts; one part: they follow one another */
-    LVM_RUN_COPIES,  /* each part has it all; the first is the best */
-};
-
-struct lvm_part {
-    struct device *device;
-    uint64_t at; /* bytes */
-};
-
-struct lvm_run {
-    enum lvm_run_kind kind;
-    uint64_t start, length; /* bytes */
-    uint64_t chunk;         /* bytes; STRIPED with several parts */
-    struct lvm_part *parts;
-    unsigned nparts;
-};
-
-/* An empty one. */
-int lvm_map_new(struct device **map, struct img_error *err);
-/* Appends a run, whose start is the end of the former. The parts are copied. */
-int lvm_map_append(struct device *map, const struct lvm_run *run, struct img_error *err);
-/* The map closes this device when it is closed itself; in any case. */
-int lvm_map_own(struct device *map, struct device *below, struct img_error *err);
 
 /* ---- raid.c ---- */
 

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* map.c - the device of a logical volume: runs of bytes, one behind the other, each of which lies on other devices in
- * one piece, in stripes, or as several copies.
+/* map.c - a device that is put together (map.h): runs of bytes, one behind the other, each of which lies on other
+ * devices in one piece, in stripes, or as several copies.
  *
  * A copy that cannot be read gives way to the next; a write goes to all of them. */
+#include "map.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../error.h"
-#include "lvm.h"
+#include "../error.h"
 
 struct map {
     struct device device;
-    struct lvm_run *runs;
+    struct map_run *runs;
     size_t nruns, room;
     struct device **owned;
     size_t nowned;
 };
 
-static const struct lvm_run *run_at(const struct map *map, uint64_t offset) {
+static const struct map_run *run_at(const struct map *map, uint64_t offset) {
     size_t low = 0, high = map->nruns;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
@@ -31,37 +32,37 @@ static const struct lvm_run *run_at(const struct map *map, uint64_t offset) {
 }
 
 /* Where `offset` of a run is, and how many of `length` bytes follow it there. */
-static struct lvm_part place(const struct lvm_run *run, uint64_t offset, uint64_t *length) {
+static struct map_part place(const struct map_run *run, uint64_t offset, uint64_t *length) {
     uint64_t in_run = offset - run->start;
     if (*length > run->length - in_run)
         *length = run->length - in_run;
-    if (run->kind != LVM_RUN_STRIPED || run->nparts == 1)
-        return run->nparts ? (struct lvm_part){run->parts[0].device, run->parts[0].at + in_run} : (struct lvm_part){0};
+    if (run->kind != MAP_STRIPED || run->nparts == 1)
+        return run->nparts ? (struct map_part){run->parts[0].device, run->parts[0].at + in_run} : (struct map_part){0};
     uint64_t chunk = in_run / run->chunk, in_chunk = in_run % run->chunk;
-    const struct lvm_part *part = &run->parts[chunk % run->nparts];
+    const struct map_part *part = &run->parts[chunk % run->nparts];
     if (*length > run->chunk - in_chunk)
         *length = run->chunk - in_chunk;
-    return (struct lvm_part){part->device, part->at + chunk / run->nparts * run->chunk + in_chunk};
+    return (struct map_part){part->device, part->at + chunk / run->nparts * run->chunk + in_chunk};
 }
 
-static int read_copies(const struct lvm_run *run, void *buffer, size_t count, uint64_t in_run, struct img_error *err) {
+static int read_copies(const struct map_run *run, void *buffer, size_t count, uint64_t in_run, struct img_error *err) {
     int ret = -EIO;
     for (unsigned i = 0; i < run->nparts && ret < 0; i++)
         ret = device_read(run->parts[i].device, buffer, count, run->parts[i].at + in_run, err);
     return ret;
 }
 
-static int map_read(struct device *device, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+static int runs_read(struct device *device, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     struct map *map = (struct map *)device;
     uint8_t *to = buffer;
     int ret = 0;
     while (count > 0 && ret == 0) {
-        const struct lvm_run *run = run_at(map, offset);
+        const struct map_run *run = run_at(map, offset);
         uint64_t length = count;
-        struct lvm_part part = place(run, offset, &length);
-        if (run->kind == LVM_RUN_ZERO)
+        struct map_part part = place(run, offset, &length);
+        if (run->kind == MAP_ZERO)
             memset(to, 0, length);
-        else if (run->kind == LVM_RUN_COPIES)
+        else if (run->kind == MAP_COPIES)
             ret = read_copies(run, to, length, offset - run->start, err);
         else
             ret = device_read(part.device, to, length, part.at, err);
@@ -72,18 +73,18 @@ static int map_read(struct device *device, void *buffer, size_t count, uint64_t 
     return ret;
 }
 
-static int map_write(struct device *device, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+static int runs_write(struct device *device, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
     struct map *map = (struct map *)device;
     const uint8_t *from = buffer;
     int ret = 0;
     while (count > 0 && ret == 0) {
-        const struct lvm_run *run = run_at(map, offset);
+        const struct map_run *run = run_at(map, offset);
         uint64_t length = count;
-        struct lvm_part part = place(run, offset, &length);
-        unsigned copies = run->kind == LVM_RUN_COPIES ? run->nparts : 1;
+        struct map_part part = place(run, offset, &length);
+        unsigned copies = run->kind == MAP_COPIES ? run->nparts : 1;
         for (unsigned i = 0; i < copies && ret == 0; i++) {
-            if (run->kind == LVM_RUN_COPIES)
-                part = (struct lvm_part){run->parts[i].device, run->parts[i].at + offset - run->start};
+            if (run->kind == MAP_COPIES)
+                part = (struct map_part){run->parts[i].device, run->parts[i].at + offset - run->start};
             ret = device_write(part.device, from, length, part.at, err);
         }
         from += length;
@@ -93,7 +94,7 @@ static int map_write(struct device *device, const void *buffer, size_t count, ui
     return ret;
 }
 
-static int map_flush(struct device *device, struct img_error *err) {
+static int runs_flush(struct device *device, struct img_error *err) {
     struct map *map = (struct map *)device;
     struct device *flushed = NULL;
     int ret = 0;
@@ -108,11 +109,11 @@ static int map_flush(struct device *device, struct img_error *err) {
     return ret;
 }
 
-static int map_locate(struct device *device, uint64_t offset, uint64_t length, struct device **below, uint64_t *at,
-                      uint64_t *length_there) {
-    const struct lvm_run *run = run_at((struct map *)device, offset);
-    struct lvm_part part = place(run, offset, &length);
-    if (run->kind != LVM_RUN_STRIPED)
+static int runs_locate(struct device *device, uint64_t offset, uint64_t length, struct device **below, uint64_t *at,
+                       uint64_t *length_there) {
+    const struct map_run *run = run_at((struct map *)device, offset);
+    struct map_part part = place(run, offset, &length);
+    if (run->kind != MAP_STRIPED)
         return -ENOTSUP;
     *below = part.device;
     *at = part.at;
@@ -120,7 +121,7 @@ static int map_locate(struct device *device, uint64_t offset, uint64_t length, s
     return 0;
 }
 
-static void map_close(struct device *device) {
+static void runs_close(struct device *device) {
     struct map *map = (struct map *)device;
     for (size_t i = 0; i < map->nruns; i++)
         free(map->runs[i].parts);
@@ -131,29 +132,29 @@ static void map_close(struct device *device) {
     free(map);
 }
 
-static const struct device_ops map_ops = {
-    .read = map_read, .write = map_write, .flush = map_flush, .locate = map_locate, .close = map_close};
+static const struct device_ops runs_ops = {
+    .read = runs_read, .write = runs_write, .flush = runs_flush, .locate = runs_locate, .close = runs_close};
 
-int lvm_map_new(struct device **device, struct img_error *err) {
+int map_new(struct device **device, struct img_error *err) {
     struct map *map = calloc(1, sizeof(*map));
     if (!map)
         return fail_no_memory(err);
-    map->device = (struct device){.ops = &map_ops, .sector_size = LVM_SECTOR, .writable = true};
+    map->device = (struct device){.ops = &runs_ops, .sector_size = 512, .writable = true};
     *device = &map->device;
     return 0;
 }
 
-int lvm_map_append(struct device *device, const struct lvm_run *run, struct img_error *err) {
+int map_append(struct device *device, const struct map_run *run, struct img_error *err) {
     struct map *map = (struct map *)device;
     if (map->nruns == map->room) {
         size_t room = map->room ? 2 * map->room : 4;
-        struct lvm_run *runs = realloc(map->runs, room * sizeof(*runs));
+        struct map_run *runs = realloc(map->runs, room * sizeof(*runs));
         if (!runs)
             return fail_no_memory(err);
         map->runs = runs;
         map->room = room;
     }
-    struct lvm_part *parts = NULL;
+    struct map_part *parts = NULL;
     if (run->nparts > 0) {
         parts = malloc(run->nparts * sizeof(*parts));
         if (!parts)
@@ -165,7 +166,7 @@ int lvm_map_append(struct device *device, const struct lvm_run *run, struct img_
         if (device->sector_size < parts[i].device->sector_size)
             device->sector_size = parts[i].device->sector_size;
     }
-    device->writable &= run->kind != LVM_RUN_ZERO;
+    device->writable &= run->kind != MAP_ZERO;
     map->runs[map->nruns] = *run;
     map->runs[map->nruns].start = device->size;
     map->runs[map->nruns++].parts = parts;
@@ -173,7 +174,7 @@ int lvm_map_append(struct device *device, const struct lvm_run *run, struct img_
     return 0;
 }
 
-int lvm_map_own(struct device *device, struct device *below, struct img_error *err) {
+int map_own(struct device *device, struct device *below, struct img_error *err) {
     struct map *map = (struct map *)device;
     struct device **owned = realloc(map->owned, (map->nowned + 1) * sizeof(struct device *));
     if (!owned) {
