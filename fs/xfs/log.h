@@ -57,8 +57,8 @@ struct xlog_replay;
 int xlog_replay_new(struct xfs *xfs, struct xlog_replay **result, struct img_error *err);
 void xlog_replay_free(struct xlog_replay *replay);
 /* The first pass notes which buffers were given up, the second makes the changes. */
-int xlog_replay_note(void *replay, const struct xlog_transaction *transaction, struct img_error *err);
-int xlog_replay_make(void *replay, const struct xlog_transaction *transaction, struct img_error *err);
+int xlog_replay_note(void *opaque, const struct xlog_transaction *transaction, struct img_error *err);
+int xlog_replay_make(void *opaque, const struct xlog_transaction *transaction, struct img_error *err);
 /* Behind the last transaction. */
 int xlog_replay_end(struct xlog_replay *replay, struct img_error *err);
 
