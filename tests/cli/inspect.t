@@ -140,7 +140,7 @@ TABLE
     dd if=part2.raw of=p.raw bs=1M seek=17 conv=notrunc status=none
 }
 mounts() {
-    img inspect --no-applications -a "$1" --output=json |
+    img inspect --no-applications -a "$1" --output=json 2>/dev/null |
         python3 -c 'import json, sys; print(*(m["path"] + "=" + m["device"] for m in json.load(sys.stdin)[0]["mountpoints"]))'
 }
 names='UUID=11111111-0000-4000-8000-000000000002
