@@ -19,7 +19,7 @@ $B/fuzz_nodes: $B/obj/fuzz/fuzz_nodes.o \
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(TOOL_LIBS))
 # What reads guests.
-GUEST_FUZZ := $(addprefix $B/fuzz_,ext fat ntfs volumes xfs)
+GUEST_FUZZ := $(addprefix $B/fuzz_,ext fat ntfs release volumes xfs)
 $(GUEST_FUZZ): $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP) fuzz/guest/walk.c) $B/libfs.a $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(FS_LIBS))

@@ -140,15 +140,31 @@ TABLE
     dd if=part2.raw of=p.raw bs=1M seek=17 conv=notrunc status=none
 }
 mounts() {
-    img inspect --no-applications -a "$1" --output=json |
+    img inspect --no-applications -a "$1" --output=json 2>/dev/null |
         python3 -c 'import json, sys; print(*(m["path"] + "=" + m["device"] for m in json.load(sys.stdin)[0]["mountpoints"]))'
 }
-for name in UUID=11111111-0000-4000-8000-000000000002 'UUID="11111111-0000-4000-8000-000000000002"' \
-    PARTUUID=22222222-0000-4000-8000-000000000002 PARTLABEL=boot /dev/vda2 /dev/xvda2 /dev/sda2 \
-    /dev/disk/by-uuid/11111111-0000-4000-8000-000000000002 /dev/disk/by-partuuid/22222222-0000-4000-8000-000000000002 \
-    /dev/disk/by-partlabel/boot /dev/disk/by-id/virtio-serial-part2 /dev/disk/by-path/pci-0000:00:04.0-part2; do
-    echo "$name /boot ext4 defaults 0 2" | partitioned
-    is "$(mounts p.raw)" "/=/dev/sda1 /boot=/dev/sda2" "fstab: $name"
+names='UUID=11111111-0000-4000-8000-000000000002
+UUID="11111111-0000-4000-8000-000000000002"
+PARTUUID=22222222-0000-4000-8000-000000000002
+PARTLABEL=boot
+/dev/vda2
+/dev/xvda2
+/dev/sda2
+/dev/disk/by-uuid/11111111-0000-4000-8000-000000000002
+/dev/disk/by-partuuid/22222222-0000-4000-8000-000000000002
+/dev/disk/by-partlabel/boot
+/dev/disk/by-id/virtio-serial-part2
+/dev/disk/by-path/pci-0000:00:04.0-part2'
+number=0
+for name in $names; do
+    echo "$name /m$number ext4 defaults 0 2"
+    number=$((number + 1))
+done | partitioned
+found=" $(mounts p.raw) "
+number=0
+for name in $names; do
+    has "$found" " /m$number=/dev/sda2 " "fstab: $name"
+    number=$((number + 1))
 done
 printf 'LABEL=the-root / ext4\nPARTLABEL=boot /srv/with\\040space ext4\nUUID=no-such /boot ext4\n/dev/sr0 /srv iso9660\n' | partitioned
 is "$(mounts p.raw)" "/=/dev/sda1 /srv/with space=/dev/sda2" "fstab: a blank in a path, what is not here"
