@@ -6,7 +6,7 @@
 
 needed=$(ldd "$IMG")
 has "$needed" libc.so "what is loaded at the start"
-for library in libarchive libcryptsetup libxml2 libicu libstdc++; do
+for library in libarchive libcryptsetup libxml2 libicu; do
     is "$(echo "$needed" | grep -c "$library")" 0 "... $library is not"
 done
 
