@@ -173,7 +173,7 @@ static int open_level(struct walk *walk, const struct guest_node dirs[2]) {
         bool is_new;
         seen_file(&walk->been[i], &dirs[i], &is_new);
         if (!is_new) {
-            snprintf(walk->err->text, sizeof(walk->err->text), "/%s: the directory is in more than one place",
+            snprintf(walk->err->text, sizeof(walk->err->text), "/%.900s: the directory is in more than one place",
                      walk->path);
             return -1;
         }

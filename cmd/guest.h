@@ -16,6 +16,7 @@
 #define MAX_DISKS 256
 #define MAX_MOUNT_OPTIONS 64
 #define MAX_KEY_OPTIONS 64
+#define MAX_DEVICE_NAME 256
 
 struct guest_options {
     struct guest_disk {
@@ -25,13 +26,13 @@ struct guest_options {
     } disks[MAX_DISKS];
     size_t ndisks;
     struct mount_option {
-        char *device;
+        char device[MAX_DEVICE_NAME];
         const char *path;
     } mounts[MAX_MOUNT_OPTIONS];
     size_t nmounts; /* 0: inspect */
     struct key_option {
-        char *id;
-        char *key;
+        char id[MAX_DEVICE_NAME];
+        char *key; /* wiped and freed with the session */
         size_t length;
     } keys[MAX_KEY_OPTIONS];
     size_t nkeys;
@@ -92,6 +93,8 @@ enum {
 
 /* Takes one of these options; others it leaves alone. False after reporting what is wrong with its argument. */
 bool guest_option(int opt, struct guest_options *options);
+/* Wipes and frees the keys. */
+void guest_options_forget_keys(struct guest_options *options);
 
 enum session_flags {
     SESSION_WRITE = 1 << 0,   /* the disks are to be changed */

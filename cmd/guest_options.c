@@ -52,17 +52,28 @@ static bool set_sector_size(struct guest_options *o, const char *text) {
 }
 
 /* DEV[:DIR[:OPTIONS[:TYPE]]]; a /dev name has no colon. */
-static bool add_mount(struct guest_options *o, const char *text) {
+static bool add_mount(struct guest_options *o, char *text) {
     if (o->nmounts == MAX_MOUNT_OPTIONS) {
         report("More than %d mount options", MAX_MOUNT_OPTIONS);
         return false;
     }
-    char *device = text_copy(text), *path = strchr(device, ':');
-    if (path) {
-        *path++ = '\0';
-        path[strcspn(path, ":")] = '\0';
+    struct mount_option *mount = &o->mounts[o->nmounts];
+    size_t length = strcspn(text, ":");
+    if (length >= sizeof(mount->device)) {
+        report("The name of a device is longer than %zu bytes", sizeof(mount->device) - 1);
+        return false;
     }
-    o->mounts[o->nmounts++] = (struct mount_option){.device = device, .path = path && *path ? path : "/"};
+    memcpy(mount->device, text, length);
+    mount->device[length] = '\0';
+    mount->path = text + length;
+    if (*mount->path) {
+        char *path = text + length + 1;
+        path[strcspn(path, ":")] = '\0';
+        mount->path = path;
+    }
+    if (!*mount->path)
+        mount->path = "/";
+    o->nmounts++;
     return true;
 }
 
@@ -86,36 +97,48 @@ static char *read_key_file(const char *path, size_t *length) {
     return NULL;
 }
 
-static bool add_key(struct guest_options *o, char *id, char *key, size_t length) {
-    if (o->nkeys == MAX_KEY_OPTIONS) {
-        report("More than %d keys", MAX_KEY_OPTIONS);
-        return false;
+/* The key is taken over in any case. */
+static bool add_key(struct guest_options *o, const char *id, size_t id_length, char *key, size_t length) {
+    struct key_option *option = &o->keys[o->nkeys];
+    if (key && o->nkeys < MAX_KEY_OPTIONS && id_length < sizeof(option->id)) {
+        memcpy(option->id, id, id_length);
+        option->id[id_length] = '\0';
+        option->key = key;
+        option->length = length;
+        o->nkeys++;
+        return true;
     }
-    o->keys[o->nkeys++] = (struct key_option){.id = id, .key = key, .length = length};
-    return true;
+    if (key) {
+        report(o->nkeys == MAX_KEY_OPTIONS ? "Too many keys" : "The name in --key is too long");
+        explicit_bzero(key, length);
+        free(key);
+    }
+    return false;
 }
 
 /* ID:key:KEY or ID:file:FILE; the argument is overwritten, so that no list of processes shows the key any longer. */
 static bool parse_key(struct guest_options *o, char *text) {
-    char *id = text_copy(text), *kind = strchr(id, ':'), *value = kind ? strchr(kind + 1, ':') : NULL;
-    size_t length;
+    char *kind = strchr(text, ':'), *value = kind ? strchr(kind + 1, ':') : NULL;
+    size_t id_length = kind ? (size_t)(kind - text) : 0, length = 0;
     if (!value) {
         report("--key '%s' is not ID:key:KEY or ID:file:FILE", text);
         return false;
     }
-    *kind++ = *value++ = '\0';
-    if (strcmp(kind, "key") == 0) {
-        memset(strrchr(text, '\0') - strlen(value), 'x', strlen(value));
-        return add_key(o, id, value, strlen(value));
+    *value++ = '\0';
+    if (strcmp(kind, ":key") == 0) {
+        char *key = text_copy(value);
+        length = strlen(key);
+        memset(value, 'x', length);
+        return add_key(o, text, id_length, key, length);
     }
-    if (strcmp(kind, "file") == 0) {
+    if (strcmp(kind, ":file") == 0) {
         char *key = read_key_file(value, &length);
         /* libguestfs takes the newline off */
         if (key && length > 0 && key[length - 1] == '\n')
             length--;
-        return key && add_key(o, id, key, length);
+        return add_key(o, text, id_length, key, length);
     }
-    report("--key: '%s' is neither key nor file", kind);
+    report("--key: '%s' is neither key nor file", kind + 1);
     return false;
 }
 
@@ -128,7 +151,7 @@ static bool read_keys(struct guest_options *o) {
             length--;
         char *key = memory(1, (size_t)length + 1);
         memcpy(key, line, (size_t)length);
-        if (!add_key(o, text_copy("all"), key, (size_t)length))
+        if (!add_key(o, "all", 3, key, (size_t)length))
             return false;
     }
     if (line)
@@ -180,5 +203,13 @@ bool guest_option(int opt, struct guest_options *o) {
     }
     default:
         return true;
+    }
+}
+
+void guest_options_forget_keys(struct guest_options *o) {
+    while (o->nkeys > 0) {
+        struct key_option *option = &o->keys[--o->nkeys];
+        explicit_bzero(option->key, option->length);
+        free(option->key);
     }
 }

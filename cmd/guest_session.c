@@ -229,8 +229,7 @@ void session_close(struct session *session) {
     volumes_close(session->volumes);
     for (size_t i = 0; i < session->nimages; i++)
         img_close(session->images[i], NULL);
-    for (size_t i = 0; i < session->options->nkeys; i++)
-        explicit_bzero(session->options->keys[i].key, session->options->keys[i].length);
+    guest_options_forget_keys(session->options);
     free(session);
 }
 

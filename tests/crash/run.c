@@ -124,14 +124,15 @@ static unsigned qemu_every(const struct run_options *o) {
 static bool report(struct world *w, const struct run_options *o, const struct replay_result *r) {
     char name[128];
     run_name(w->scenario, w->executor, name, sizeof(name));
-    bool enough = !o->all || r->states >= STATES_WANTED || o->state >= 0;
+    unsigned wanted = w->scenario->states_wanted ? w->scenario->states_wanted : STATES_WANTED;
+    bool enough = !o->all || r->states >= wanted || o->state >= 0;
     if (r->failing) {
         printf("# state %u: %s\n# %s\n", r->first_failing, w->judge.why, r->first_choice);
         printf("# again: crash_test --scenario %s --seed %" PRIu64 " --state %u --dump FILE\n", name, o->seed,
                r->first_failing);
     }
     if (!enough)
-        printf("# %u states are fewer than %u\n", r->states, STATES_WANTED);
+        printf("# %u states are fewer than %u\n", r->states, wanted);
     printf("= %u states of %u choices at %u cuts, %u failing; qemu-img was asked %u times, %u of them afresh\n",
            r->states, r->choices, r->cuts, r->failing, w->judge.qemu.asked, w->judge.qemu.fresh);
     return r->failing == 0 && enough && r->states > 0;

@@ -24,6 +24,7 @@ struct scenario {
     bool base_file;                    /* base.qcow2 is */
     bool without_zero;                 /* the storage cannot zero or punch */
     const char *format, *key;          /* NULL: "qcow2", and not encrypted */
+    unsigned states_wanted;            /* at least so many when all are judged; 0: STATES_WANTED */
     bool ends_open;                    /* run ends with a failed image: no clean close to be judged */
     uint64_t jitter;                   /* threads give way to each other inside the storage */
     enum img_cache cache;              /* the write-through modes: what is acknowledged is durable */
