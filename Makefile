@@ -28,7 +28,7 @@ FLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DIMG_VERSION='"$(VERSIO
 # ISA-L where there is one, as libimg/codec/isal.h sees it; i386 has none.
 ISAL := $(shell echo '\#include <isa-l/igzip_lib.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo -lisal)
 LIBS := -lzstd $(ISAL) -ldeflate -lz -lcrypto -luring -pthread
-TOOL_LIBS := -ljansson
+TOOL_LIBS := -ljansson -lm
 # What the guest's filesystems are read with: of fs/ alone, the library needs none of it. Three more libraries are loaded
 # by who needs them (fs/late.h).
 FS_LIBS := -Wl$(,)--as-needed -lext2fs -lcom_err -lntfs-3g -lseccomp -ljansson -lcrypto

@@ -125,8 +125,8 @@ static int filter_calls(bool paths_are_closed) {
     if (ret == 0)
         ret = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
     /* is it a terminal, and how wide? */
-    allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TCGETS));
-    allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCGWINSZ));
+    allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TCGETS, 0));
+    allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCGWINSZ, 0));
     if (paths_are_closed)
         allow(filter, &ret, SCMP_SYS(openat));
     if (ret == 0)

@@ -327,6 +327,21 @@ void log_publish(struct log *log) {
     published = log;
 }
 
+/* The same but for steps that go nowhere ("/./"). */
+static bool same_path(const char *a, const char *b) {
+    while (*a && *b) {
+        while (strncmp(a, "/./", 3) == 0)
+            a += 2;
+        while (strncmp(b, "/./", 3) == 0)
+            b += 2;
+        if (*a != *b)
+            return false;
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
 int __real_file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out,
                      struct img_error *err);
 int __wrap_file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out,
@@ -335,7 +350,7 @@ int __wrap_file_open(const char *path, uint32_t flags, enum img_cache cache, str
 int __wrap_file_open(const char *path, uint32_t flags, enum img_cache cache, struct storage **out,
                      struct img_error *err) {
     for (unsigned i = 0; published && i < published->ndevices; i++) {
-        if (strcmp(path, published->devices[i].path) == 0) {
+        if (same_path(path, published->devices[i].path)) {
             *out = log_open(published, i, flags & IMG_OPEN_WRITE);
             return 0;
         }

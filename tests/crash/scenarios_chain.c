@@ -208,6 +208,7 @@ const struct scenario scenarios_chain[] = {
         .name = "amend-external-data-file",
         .prepare = CREATE "-o cluster_size=1k,data_file=$PWD/data.raw image.qcow2 64k",
         .run = run_data_file,
+        .states_wanted = 250,
         .data_file = true,
     },
     {0},

@@ -218,7 +218,7 @@ int main(int argc, char **argv) {
     unsigned sector = 512;
     bool space = false, probe = false;
     struct img *image;
-    struct device *disk, *device;
+    struct device *disk = NULL, *device = NULL;
     int opt;
     while ((opt = getopt(argc, argv, "o:l:b:f:nsp")) != -1) {
         if (opt == 'o')
