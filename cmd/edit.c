@@ -162,6 +162,7 @@ static bool edit_place(struct edit *edit, const char *path, const struct place *
         return false;
     }
     text = old;
+    warn_if_not_whole(place->dir.fs);
     enum edited edited = editor_edit(&edit->editor, path, &text, &length);
     bool good = edited != EDITED_FAILED;
     if (edited == EDITED_UNCHANGED)

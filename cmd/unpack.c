@@ -80,6 +80,8 @@ static int parent_of(struct unpacking *u, char *path, struct guest_node *parent,
     *slash = '/';
     if (ret == 0 && !write_ops(parent))
         ret = wrong(u, -EROFS, path, "the filesystem cannot be written");
+    if (ret == 0)
+        warn_if_not_whole(parent->fs);
     return ret;
 }
 
@@ -355,6 +357,14 @@ bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
     free(u.late);
     free(trimmed);
     return ret == 0;
+}
+
+void warn_if_not_whole(const struct fs *fs) {
+    static bool told;
+    if (fs->write_ops->whole || told)
+        return;
+    told = true;
+    report("The filesystem (%s) has no journal: a power cut now could leave it in need of a check", fs->type);
 }
 
 bool commit_guest(struct guest *guest) {

@@ -134,7 +134,13 @@ bool span_assignment(struct span line, struct span *key, struct span *value) {
 }
 
 char *span_copy(struct span span) {
-    return strndup(span.length > 0 ? span.at : "", span.length);
+    char *copy = malloc(span.length + 1);
+    if (!copy)
+        return NULL;
+    if (span.length > 0)
+        memcpy(copy, span.at, span.length);
+    copy[span.length] = '\0';
+    return copy;
 }
 
 char *span_unquoted(struct span span) {

@@ -54,7 +54,6 @@ static inline struct writer *writer_of(struct ext *ext) {
  * reason: it cannot be changed here. */
 int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err);
 void writer_close(struct ext *ext);
-extern const struct fs_write_ops ext_write_ops;
 
 /* The first thing of each change: commits what there is when there would be no room for more. -EIO: broken. */
 int change_begin(struct ext *ext, struct img_error *err);

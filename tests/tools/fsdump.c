@@ -165,7 +165,8 @@ static void walk(struct fs *fs, uint64_t ino, const char *path, unsigned depth) 
         return;
     if (fs->ops->list(fs, ino, gather, &names, &err) < 0)
         stop(path, &err);
-    qsort(names.list, names.count, sizeof(names.list[0]), by_bytes);
+    if (names.count > 0)
+        qsort(names.list, names.count, sizeof(names.list[0]), by_bytes);
     for (size_t i = 0; i < names.count; i++) {
         struct entry *entry = &names.list[i];
         uint64_t found;
