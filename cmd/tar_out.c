@@ -222,6 +222,8 @@ static int write_entry(struct tar *tar, struct tar_entry *entry, const struct gu
         ret = write_file(tar, entry, &visit->node);
     else
         ret = tar_write_head(tar->sink, entry, &none) ? 0 : -EIO;
+    entry->more = NULL;
+    entry->target = NULL;
     free(more.bytes);
     free(target);
     return ret == -EIO ? ret : 0;
@@ -251,7 +253,7 @@ static int visit_file(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool find_directory(struct tar *tar, const char *path, struct guest_node *dir) {
-    struct fs_stat stat;
+    struct fs_stat stat = {0};
     int ret = guest_resolve(tar->guest, path, true, dir, &tar->err);
     if (ret == 0)
         ret = guest_stat(dir, &stat, &tar->err);

@@ -215,7 +215,7 @@ static int take_over(struct fat *fat, const struct fat_entry *from, const struct
 static int name_parent(struct fat *fat, const struct fat_entry *entry, uint64_t parent, struct img_error *err) {
     struct fat_slot dotdot;
     uint32_t above;
-    uint64_t at;
+    uint64_t at = 0;
     int ret = cluster_of(fat, parent, &above, err);
     if (ret == 0)
         ret = fat_cluster_at(fat, fat_first_cluster(fat, &entry->slot), &at, err);
@@ -295,7 +295,7 @@ static int lengthen(struct fat *fat, struct fat_slot *slot, const uint8_t *bytes
     bool there = size % cluster_size != 0; /* the chain is at the cluster for the next byte */
     int ret = size ? fat_chain_at(fat, first, (size - 1) / cluster_size, &chain, err) : 0;
     while (ret == 0 && count) {
-        uint64_t at, within = size % cluster_size, run = cluster_size - within;
+        uint64_t at = 0, within = size % cluster_size, run = cluster_size - within;
         if (!there)
             ret = next_cluster(fat, &chain, err);
         if (ret == 0)
