@@ -19,7 +19,7 @@ int device_of_overlay(struct device *below, unsigned unit, int spill, struct dev
 /* The unit at `offset` reads as the one at `from` below. Both must be multiples of the unit, inside the device. */
 int overlay_redirect(struct device *overlay, uint64_t offset, uint64_t from, struct img_error *err) IMG_WARN_UNUSED;
 /* Writes every change to the device below, where it can be written; the overlay stays as it is. */
-int overlay_settle(struct device *overlay, struct img_error *err) IMG_WARN_UNUSED;
+int overlay_settle(struct device *device, struct img_error *err) IMG_WARN_UNUSED;
 /* How many units are changed. */
 size_t overlay_count(const struct device *overlay);
 
