@@ -190,7 +190,8 @@ static int put_run(struct remap *remap, const struct run *run, struct img_error 
     size_t first = position(remap, run->logical), last = first;
     while (last < remap->count && remap->runs[last].logical < run->logical + run->length)
         last++;
-    memmove(remap->runs + first, remap->runs + last, (remap->count - last) * sizeof(*run));
+    if (last < remap->count)
+        memmove(remap->runs + first, remap->runs + last, (remap->count - last) * sizeof(*run));
     remap->count -= last - first;
     return run->physical ? insert_run(remap, first, run, err) : 0;
 }

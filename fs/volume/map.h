@@ -25,10 +25,10 @@ struct map_run {
 };
 
 /* An empty one. */
-int map_new(struct device **map, struct img_error *err);
+int map_new(struct device **device, struct img_error *err);
 /* Appends a run, whose start is the end of the former. The parts are copied. */
-int map_append(struct device *map, const struct map_run *run, struct img_error *err);
+int map_append(struct device *device, const struct map_run *run, struct img_error *err);
 /* The map closes this device when it is closed itself; in any case. */
-int map_own(struct device *map, struct device *below, struct img_error *err);
+int map_own(struct device *device, struct device *below, struct img_error *err);
 
 #endif

@@ -97,7 +97,7 @@ static int keep(struct groups *groups, struct lvm_group *group, struct img_error
 static int read_area(struct volumes *volumes, struct volume *pv, const struct lvm_area *area, struct groups *groups,
                      struct img_error *err) {
     struct img_error why = {0};
-    struct lvm_group group;
+    struct lvm_group group = {0};
     char *text;
     size_t length;
     int ret = lvm_read_text(pv->device, area, &text, &length, &why);

@@ -78,7 +78,7 @@ static int add(struct parser *p, enum text_kind kind, const char *key, struct te
 }
 
 static int open_node(struct parser *p, enum text_kind kind, const char *key) {
-    struct text_node *node;
+    struct text_node *node = NULL;
     if (p->depth == DEPTH_MOST)
         return wrong(p, "is nested too deep");
     int ret = add(p, kind, key, &node);
