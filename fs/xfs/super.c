@@ -195,8 +195,8 @@ static int sum_groups(struct xfs *xfs, uint64_t *blocks_free, uint64_t *inodes, 
     const struct xfs_geometry *geo = &xfs->geo;
     *blocks_free = *inodes = *inodes_free = 0;
     for (uint32_t group = 0; group < geo->ag_count; group++) {
-        struct xfs_disk_agf agf;
-        struct xfs_disk_agi agi;
+        struct xfs_disk_agf agf = {0};
+        struct xfs_disk_agi agi = {0};
         uint64_t at = ((uint64_t)group * geo->ag_blocks) << geo->block_log;
         int ret = device_read(xfs->device, &agf, sizeof(agf), at + geo->sector_size, err);
         if (ret == 0)

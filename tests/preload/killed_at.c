@@ -19,6 +19,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the C library's names are its own */
+
 enum { SECTOR = 512, PIECES = 1024 };
 
 static atomic_long moments;
@@ -112,3 +114,4 @@ int ftruncate(int fd, off_t length) {
     return (int)syscall(SYS_ftruncate, fd, length);
 }
 int ftruncate64(int fd, off_t length) __attribute__((alias("ftruncate")));
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

@@ -386,7 +386,7 @@ static void work_is_bounded(void **state) {
     size_t length;
     FILE *f = open_memstream(&words, &length);
     (void)state;
-    for (char name = 'a'; name < 'g'; name++) {
+    for (int name = 'a'; name < 'g'; name++) {
         fprintf(f, "%c { segment1 { start_extent = 0 extent_count = 1 type = \"mirror\" mirrors = [", name);
         for (unsigned i = 0; i < 100; i++)
             fprintf(f, "%s\"%s\", 0", i ? ", " : "", name == 'f' ? "p0" : (char[]){(char)(name + 1), 0});
