@@ -62,8 +62,14 @@ $B/tests/crash_test: $(call objects,$(CRASH_SRC) $(COMMON_SRC)) $(TEST_ENGINE) |
 
 test-programs: all $(TEST_BIN)
 
-# The longest first, so that they run beside the others. Under tsan only what runs threads inside one process.
-TESTS ?= $(BIG_BIN) $(UNIT_BIN) $(if $(filter tsan,$(FLAVOUR)),,$(CLI_TESTS))
+# The longest first, so that they run beside the others. Under tsan only what runs threads inside one process; under asan
+# not what is long because it starts the tool some hundred times to do the same.
+LONG_CLI := tests/cli/measure.t tests/cli/kill.t
+TESTS ?= $(BIG_BIN) $(filter-out $(if $(filter tsan,$(FLAVOUR)),$(GUEST_BIN)),$(UNIT_BIN)) \
+    $(if $(filter tsan,$(FLAVOUR)),,$(filter-out $(if $(filter asan,$(FLAVOUR)),$(LONG_CLI)),$(CLI_TESTS)))
+# Tests of guests' filesystems and volumes: all in one thread.
+GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts fat fat_write fuzz_ext fuzz_guest inspect late ntfs \
+    overlay packages volumes xfs)
 # Seconds that one program may take.
 TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
 
