@@ -5,7 +5,7 @@
 extern const struct fs_driver fat_driver;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    guest_walk(&fat_driver, guest_device(data, size));
+    walk_everything(&fat_driver, guest_device(data, size));
     return 0;
 }
 

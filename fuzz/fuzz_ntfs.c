@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     struct device *device = guest_device(data + PLACE, size - PLACE);
     guest_put((uint64_t)(data[0] | data[1] << 8 | data[2] << 16) * 512, capitals, count * sizeof(*capitals));
-    guest_walk(&ntfs_driver, device);
+    walk_everything(&ntfs_driver, device);
     return 0;
 }
 

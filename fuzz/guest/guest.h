@@ -20,7 +20,7 @@ struct device *guest_device(const uint8_t *data, size_t size);
 void guest_put(uint64_t at, const void *bytes, size_t count);
 /* Opens with the driver, and looks at every file, name and byte within a limit. Aborts on what must not be: a name that
  * leads out of its directory, an error without a sentence, more bytes than were asked for. */
-void guest_walk(const struct fs_driver *driver, struct device *device);
+void walk_everything(const struct fs_driver *driver, struct device *device);
 /* Changes a few bytes of a piece, or whatever the fuzzer likes. */
 size_t guest_mutate(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 

@@ -197,7 +197,7 @@ static void walk_file(struct walk *walk, uint64_t ino) {
         check(fs->ops->xattrs(fs, ino, look_at_attribute, &sum, &err), &err, "xattrs");
 }
 
-void guest_walk(const struct fs_driver *driver, struct device *device) {
+void walk_everything(const struct fs_driver *driver, struct device *device) {
     static const struct fs_open_options options = {0};
     struct probe probe;
     struct fs_space space;
