@@ -43,6 +43,7 @@ struct writer {
     ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
     struct journal *journal;   /* NULL: there is none */
     uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
+    struct fs_write_ops ops;   /* whole where there is a journal */
     bool broken;               /* a change ended in the middle: nothing more may be committed */
 };
 

@@ -9,8 +9,7 @@
 /* Memory for a transaction's blocks. */
 #define DIRTY_MAX (64u << 20)
 
-static const struct fs_write_ops journaled_ops = {.whole = true,
-                                                  .create = ext_create,
+static const struct fs_write_ops ext_write_ops = {.create = ext_create,
                                                   .link = ext_link,
                                                   .unlink = ext_unlink,
                                                   .rename = ext_rename,
@@ -19,18 +18,6 @@ static const struct fs_write_ops journaled_ops = {.whole = true,
                                                   .set_attributes = ext_set_attributes,
                                                   .set_xattr = ext_set_xattr,
                                                   .commit = ext_commit};
-
-/* ... without a journal. */
-static const struct fs_write_ops ordered_ops = {.whole = false,
-                                                .create = ext_create,
-                                                .link = ext_link,
-                                                .unlink = ext_unlink,
-                                                .rename = ext_rename,
-                                                .append = ext_append,
-                                                .set_size = ext_set_size,
-                                                .set_attributes = ext_set_attributes,
-                                                .set_xattr = ext_set_xattr,
-                                                .commit = ext_commit};
 
 /* What would be damaged, or left wrong, by changes that know nothing of it. */
 static int check_features(struct ext *ext, struct img_error *err) {
@@ -118,7 +105,9 @@ int writer_open(struct ext *ext, const struct fs_open_options *options, struct i
     count_free(ext);
     ext_io_take_writes(ext->io, ext->writer->dirty, ext->block_size);
     ext->lib->flags |= EXT2_FLAG_RW | EXT2_FLAG_MASTER_SB_ONLY;
-    ext->fs.write_ops = ext->writer->journal ? &journaled_ops : &ordered_ops;
+    ext->writer->ops = ext_write_ops;
+    ext->writer->ops.whole = ext->writer->journal != NULL;
+    ext->fs.write_ops = &ext->writer->ops;
     return 0;
 }
 
