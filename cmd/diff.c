@@ -21,45 +21,25 @@
 enum {
     OPT_ALL = OPT_GUEST_FIRST_FREE,
     OPT_ATIME,
-    OPT_CHECKSUM,
-    OPT_CSV,
     OPT_DIR_LINKS,
     OPT_DIR_TIMES,
-    OPT_EXTRA_STATS,
-    OPT_TIMES,
-    OPT_TIME_T,
-    OPT_TIME_RELATIVE,
-    OPT_TIME_DAYS,
-    OPT_UIDS,
     OPT_XATTRS,
 };
 
 static const struct option long_opts[] = {
     GUEST_LONG,
     GUEST_LONG_MOUNT,
+    LINE_LONG,
     {"a-snapshot", required_argument, NULL, OPT_SNAPSHOT},
     {"b-snapshot", required_argument, NULL, OPT_B_SNAPSHOT},
     {"all", no_argument, NULL, OPT_ALL},
     {"atime", no_argument, NULL, OPT_ATIME},
-    {"checksum", optional_argument, NULL, OPT_CHECKSUM},
-    {"checksums", optional_argument, NULL, OPT_CHECKSUM},
-    {"csv", no_argument, NULL, OPT_CSV},
     {"dir-link", no_argument, NULL, OPT_DIR_LINKS},
     {"dir-links", no_argument, NULL, OPT_DIR_LINKS},
     {"dir-nlink", no_argument, NULL, OPT_DIR_LINKS},
     {"dir-nlinks", no_argument, NULL, OPT_DIR_LINKS},
     {"dir-time", no_argument, NULL, OPT_DIR_TIMES},
     {"dir-times", no_argument, NULL, OPT_DIR_TIMES},
-    {"extra-stat", no_argument, NULL, OPT_EXTRA_STATS},
-    {"extra-stats", no_argument, NULL, OPT_EXTRA_STATS},
-    {"human-readable", no_argument, NULL, 'h'},
-    {"time", no_argument, NULL, OPT_TIMES},
-    {"times", no_argument, NULL, OPT_TIMES},
-    {"time-t", no_argument, NULL, OPT_TIME_T},
-    {"time-relative", no_argument, NULL, OPT_TIME_RELATIVE},
-    {"time-days", no_argument, NULL, OPT_TIME_DAYS},
-    {"uid", no_argument, NULL, OPT_UIDS},
-    {"uids", no_argument, NULL, OPT_UIDS},
     {"xattr", no_argument, NULL, OPT_XATTRS},
     {"xattrs", no_argument, NULL, OPT_XATTRS},
     GUEST_LONG_END,
@@ -93,41 +73,24 @@ static bool parse_option(int opt, struct diff *diff) {
     case OPT_B_SNAPSHOT:
         diff->options[1].snapshot = optarg;
         return true;
-    case 'h':
-        return style->human = true;
     case OPT_ALL:
         return style->extra = style->times = style->owners = diff->what.xattrs = true;
     case OPT_ATIME:
         style->no_atime = false;
         return diff->what.atime = true;
-    case OPT_CHECKSUM:
-        diff->what.checksum = style->checksum = optarg ? optarg : "md5";
-        if (!checksum_is_known(style->checksum)) {
-            report("There is no checksum called '%s'", style->checksum);
-            return false;
-        }
-        return true;
-    case OPT_CSV:
-        return style->csv = true;
     case OPT_DIR_LINKS:
         return diff->what.dir_links = true;
     case OPT_DIR_TIMES:
         return diff->what.dir_times = true;
-    case OPT_EXTRA_STATS:
-        return style->extra = true;
-    case OPT_TIMES:
-        return style->times = true;
-    case OPT_TIME_T:
-    case OPT_TIME_RELATIVE:
-    case OPT_TIME_DAYS:
-        style->time_style = TIME_SECONDS + (opt - OPT_TIME_T);
-        return style->times = true;
-    case OPT_UIDS:
-        return style->owners = true;
     case OPT_XATTRS:
         return diff->what.xattrs = true;
     default:
-        return guest_option(opt, &diff->options[0]);
+        if (!is_line_option(opt))
+            return guest_option(opt, &diff->options[0]);
+        if (!line_option(opt, style))
+            return false;
+        diff->what.checksum = style->checksum;
+        return true;
     }
 }
 

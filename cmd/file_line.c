@@ -2,10 +2,13 @@
 /* file_line.c - see file_line.h. */
 #include "file_line.h"
 
+#include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "checksum.h"
+#include "report.h"
 #include "short_size.h"
 
 #define MAJOR_SD 8
@@ -47,6 +50,37 @@ const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]) {
     if (mode & S_ISVTX)
         text[9] = mode & S_IXOTH ? 't' : 'T';
     return text;
+}
+
+bool is_line_option(int opt) {
+    return opt == 'h' || (opt >= OPT_LINE_CSV && opt <= OPT_LINE_UIDS);
+}
+
+bool line_option(int opt, struct line_style *style) {
+    switch (opt) {
+    case 'h':
+        return style->human = true;
+    case OPT_LINE_CSV:
+        return style->csv = true;
+    case OPT_LINE_CHECKSUM:
+        style->checksum = optarg ? optarg : "md5";
+        if (!checksum_is_known(style->checksum)) {
+            report("There is no checksum called '%s'", style->checksum);
+            return false;
+        }
+        return true;
+    case OPT_LINE_EXTRA_STATS:
+        return style->extra = true;
+    case OPT_LINE_TIMES:
+        return style->times = true;
+    case OPT_LINE_TIME_T:
+    case OPT_LINE_TIME_RELATIVE:
+    case OPT_LINE_TIME_DAYS:
+        style->time_style = TIME_SECONDS + (opt - OPT_LINE_TIME_T);
+        return style->times = true;
+    default:
+        return style->owners = true;
+    }
 }
 
 void print_csv_field(FILE *out, const char *text) {

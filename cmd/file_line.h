@@ -28,6 +28,33 @@ struct file_line {
     const char *checksum; /* NULL: none, as for all but regular files */
 };
 
+/* The options that make a style, for the tables of the commands that print such lines ('h' is one of them too). */
+enum {
+    OPT_LINE_CSV = 768,
+    OPT_LINE_CHECKSUM,
+    OPT_LINE_EXTRA_STATS,
+    OPT_LINE_TIMES,
+    OPT_LINE_TIME_T,
+    OPT_LINE_TIME_RELATIVE,
+    OPT_LINE_TIME_DAYS,
+    OPT_LINE_UIDS,
+};
+#define LINE_LONG                                                                                                      \
+    {"human-readable", no_argument, NULL, 'h'}, {"csv", no_argument, NULL, OPT_LINE_CSV},                              \
+        {"checksum", optional_argument, NULL, OPT_LINE_CHECKSUM},                                                      \
+        {"checksums", optional_argument, NULL, OPT_LINE_CHECKSUM},                                                     \
+        {"extra-stat", no_argument, NULL, OPT_LINE_EXTRA_STATS},                                                       \
+        {"extra-stats", no_argument, NULL, OPT_LINE_EXTRA_STATS}, {"time", no_argument, NULL, OPT_LINE_TIMES},         \
+        {"times", no_argument, NULL, OPT_LINE_TIMES}, {"time-t", no_argument, NULL, OPT_LINE_TIME_T},                  \
+        {"time-relative", no_argument, NULL, OPT_LINE_TIME_RELATIVE},                                                  \
+        {"time-days", no_argument, NULL, OPT_LINE_TIME_DAYS}, {"uid", no_argument, NULL, OPT_LINE_UIDS}, {             \
+        "uids", no_argument, NULL, OPT_LINE_UIDS                                                                       \
+    }
+/* Is it one of them? */
+bool is_line_option(int opt);
+/* Takes it. False after reporting what is wrong with its argument. */
+bool line_option(int opt, struct line_style *style);
+
 /* The line without its end. */
 void print_file_fields(FILE *out, const struct line_style *style, const struct file_line *line);
 /* The line and its end. */

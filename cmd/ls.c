@@ -12,36 +12,13 @@
 #include "ls.h"
 #include "report.h"
 
-enum {
-    OPT_CSV = OPT_GUEST_FIRST_FREE,
-    OPT_CHECKSUM,
-    OPT_EXTRA_STATS,
-    OPT_TIMES,
-    OPT_TIME_T,
-    OPT_TIME_RELATIVE,
-    OPT_TIME_DAYS,
-    OPT_UIDS,
-};
-
 static const struct option long_opts[] = {
     GUEST_LONG,
     GUEST_LONG_MOUNT,
     GUEST_LONG_OUTPUT,
     {"long", no_argument, NULL, 'l'},
     {"recursive", no_argument, NULL, 'R'},
-    {"human-readable", no_argument, NULL, 'h'},
-    {"csv", no_argument, NULL, OPT_CSV},
-    {"checksum", optional_argument, NULL, OPT_CHECKSUM},
-    {"checksums", optional_argument, NULL, OPT_CHECKSUM},
-    {"extra-stat", no_argument, NULL, OPT_EXTRA_STATS},
-    {"extra-stats", no_argument, NULL, OPT_EXTRA_STATS},
-    {"time", no_argument, NULL, OPT_TIMES},
-    {"times", no_argument, NULL, OPT_TIMES},
-    {"time-t", no_argument, NULL, OPT_TIME_T},
-    {"time-relative", no_argument, NULL, OPT_TIME_RELATIVE},
-    {"time-days", no_argument, NULL, OPT_TIME_DAYS},
-    {"uid", no_argument, NULL, OPT_UIDS},
-    {"uids", no_argument, NULL, OPT_UIDS},
+    LINE_LONG,
     GUEST_LONG_END,
 };
 
@@ -62,39 +39,13 @@ static bool parse_option(int opt, struct ls *ls) {
     case 'R':
         ls->recursive = true;
         return true;
-    case 'h':
-        ls->style.human = true;
-        return true;
-    case OPT_CSV:
-        ls->style.csv = true;
-        break;
-    case OPT_CHECKSUM:
-        ls->style.checksum = optarg ? optarg : "md5";
-        if (!checksum_is_known(ls->style.checksum)) {
-            report("There is no checksum called '%s'", ls->style.checksum);
-            return false;
-        }
-        break;
-    case OPT_EXTRA_STATS:
-        ls->style.extra = true;
-        break;
-    case OPT_TIMES:
-        ls->style.times = true;
-        break;
-    case OPT_TIME_T:
-    case OPT_TIME_RELATIVE:
-    case OPT_TIME_DAYS:
-        ls->style.times = true;
-        ls->style.time_style = TIME_SECONDS + (opt - OPT_TIME_T);
-        break;
-    case OPT_UIDS:
-        ls->style.owners = true;
-        break;
     default:
-        return guest_option(opt, &ls->options);
+        if (!is_line_option(opt))
+            return guest_option(opt, &ls->options);
+        if (opt != 'h')
+            ls->only_with_both = "used a flag which can only be combined with -lR mode";
+        return line_option(opt, &ls->style);
     }
-    ls->only_with_both = "used a flag which can only be combined with -lR mode";
-    return true;
 }
 
 /* ---- names alone ---- */
