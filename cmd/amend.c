@@ -11,7 +11,7 @@
 
 #include "cmd.h"
 #include "describe.h"
-#include "options.h"
+#include "option_list.h"
 #include "report.h"
 #include "secret.h"
 #include "size.h"
@@ -58,7 +58,7 @@ static bool take(struct amend *a, int opt) {
         a->format = optarg;
         return true;
     case 'o':
-        return options_append(&a->list, optarg);
+        return option_list_append(&a->list, optarg);
     case 't':
         return cache_option(optarg, &a->cache);
     case OPT_FORCE:
@@ -319,7 +319,7 @@ static bool names_are_known(const char *list, const char *format) {
     bool known = true;
     while (known && list && *list) {
         char *name, *value;
-        list = options_next(list, &name, &value);
+        list = option_list_next(list, &name, &value);
         known = find_amendment(name, format) || refuse_name(name);
         free(name);
         free(value);
@@ -332,7 +332,7 @@ static bool take_list(struct amend *a) {
     bool good = names_are_known(list, img_format(a->image));
     while (good && list && *list) {
         char *name, *value;
-        list = options_next(list, &name, &value);
+        list = option_list_next(list, &name, &value);
         good = find_amendment(name, img_format(a->image))->set(a, name, value ? value : "on");
         free(name);
         free(value);
@@ -404,7 +404,7 @@ static int amend(struct amend *a) {
         return EXIT_FAILURE;
     if (!can_be_amended(img_format(a->image)))
         return EXIT_FAILURE;
-    if (options_want_help(a->list))
+    if (option_list_wants_help(a->list))
         return print_amendments(img_format(a->image));
     if (!take_list(a) || (a->slots.given && !check_slots(a)) || !change(a))
         return EXIT_FAILURE;
@@ -414,7 +414,7 @@ static int amend(struct amend *a) {
 static int amend_what_is_named(struct amend *a, int argc, char **argv) {
     if (!a->list)
         usage_error("Must specify options (-o)");
-    if (a->format && options_want_help(a->list))
+    if (a->format && option_list_wants_help(a->list))
         return print_amendments(a->format);
     if (argc - optind != 1) {
         report("Expecting one image file name");

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bitmaps.h"
+#include "create_options.h"
 #include "describe.h"
 #include "names.h"
 #include "options.h"
@@ -168,7 +169,7 @@ static bool create_target(struct convert *c) {
     if (sources_include(&c->sources, path_of(c->args.target)))
         return refuse_source(c, "target");
     if (target_begin(&c->file, c->args.target, &err) < 0 ||
-        options_apply(c->options, c->args.target, &c->create, &err) < 0)
+        create_options_from(c->options, c->args.target, &c->create, &err) < 0)
         return report_target(c, &err);
     if (c->create.backing_file)
         c->backing_path = path_beside(c->file.path, c->create.backing_file);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "convert.h"
+#include "option_list.h"
 #include "options.h"
 #include "report.h"
 #include "size.h"
@@ -103,7 +104,7 @@ static bool set_value(struct convert_args *a, int opt, const char *text) {
         a->snapshot = text;
         return true;
     case 'o':
-        return options_append(&a->options, text);
+        return option_list_append(&a->options, text);
     case 'S':
         return set_sparse_size(a, text);
     case 't':
@@ -190,7 +191,7 @@ static int parse(struct convert_args *a, int argc, char **argv) {
     a->sources = argv + optind;
     a->target = left > 1 ? argv[argc - 1] : NULL;
 
-    if (options_want_help(a->options))
+    if (option_list_wants_help(a->options))
         return options_print_help(a->target_format, a->target != NULL) ? EXIT_SUCCESS : EXIT_FAILURE;
     const char *wrong = contradiction(a);
     if (wrong) {

@@ -11,9 +11,11 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "create_options.h"
 #include "describe.h"
 #include "names.h"
 #include "nodes.h"
+#include "option_list.h"
 #include "options.h"
 #include "report.h"
 #include "size.h"
@@ -175,7 +177,7 @@ static int create_image(const struct create *c, struct options *options) {
         return EXIT_FAILURE;
     if (!c->common.quiet && c->common.output == OUTPUT_HUMAN)
         print_formatting(c, options);
-    int ret = options_apply(options, c->file, &create, &err);
+    int ret = create_options_from(options, c->file, &create, &err);
     create.backing_unchecked = c->unchecked;
     create.find_node = find_node;
     create.node_opaque = &found;
@@ -207,7 +209,7 @@ static bool parse(int argc, char **argv, struct create *c) {
             c->format = optarg;
             break;
         case 'o':
-            if (!options_append(&c->list, optarg))
+            if (!option_list_append(&c->list, optarg))
                 return false;
             break;
         case 'b':
@@ -223,7 +225,7 @@ static bool parse(int argc, char **argv, struct create *c) {
         }
     }
     c->file = optind < argc ? argv[optind] : NULL;
-    c->help = options_want_help(c->list);
+    c->help = option_list_wants_help(c->list);
     if (c->help)
         return true;
     if (!c->file)

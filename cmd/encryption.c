@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* encryption.c - what the -o list says about encryption, in img.h's terms (options.h).
+/* encryption.c - what the -o list says about encryption, in img.h's terms (create_options.h).
  *
  * A qcow2 image's options begin with "encrypt.", those of a LUKS image are the same without it. Which go together, and
  * the words when they do not, are qemu-img's.
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "options.h"
+#include "create_options.h"
 #include "secret.h"
 
 static int fail(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -91,8 +91,8 @@ static int apply_key(const struct options *options, const char *prefix, const ch
     return ret < 0 ? fail(err, -EINVAL, "Parameter '%skey-secret' is required for cipher", prefix) : 0;
 }
 
-int options_apply_encryption(const struct options *options, const char *path, struct img_create_options *create,
-                             struct img_error *err) {
+int create_options_encryption(const struct options *options, const char *path, struct img_create_options *create,
+                              struct img_error *err) {
     struct img_encryption *e = &create->encryption;
     if (strcmp(create->format, "luks") == 0) {
         int ret = apply_luks(options, "", e, err);

@@ -11,6 +11,7 @@
 
 #include "cmd.h"
 #include "json.h"
+#include "option_list.h"
 #include "options.h"
 #include "report.h"
 #include "size.h"
@@ -168,7 +169,7 @@ static bool parse_options(int argc, char **argv, struct measure *m) {
             m->snapshot = optarg;
             break;
         case 'o':
-            if (!options_append(&m->list, optarg))
+            if (!option_list_append(&m->list, optarg))
                 return false;
             break;
         case 's':

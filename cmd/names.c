@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "report.h"
+#include "allocate.h"
 
 #define MAX_LINKS 40
 

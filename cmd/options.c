@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "option_list.h"
 #include "report.h"
 #include "size.h"
 
@@ -139,52 +140,6 @@ void options_free(struct options *options) {
     free(options);
 }
 
-/* A list starts with a name, and a comma at its end is half of a ",,". */
-static bool well_formed(const char *list) {
-    size_t length = strlen(list), commas = 0;
-    while (commas < length && list[length - 1 - commas] == ',')
-        commas++;
-    return length > 0 && list[0] != ',' && commas % 2 == 0;
-}
-
-bool options_append(char **list, const char *argument) {
-    if (!well_formed(argument)) {
-        report("Invalid option list: %s", argument);
-        return false;
-    }
-    char *joined = *list ? text_format("%s,%s", *list, argument) : text_copy(argument);
-    free(*list);
-    *list = joined;
-    return true;
-}
-
-const char *options_next(const char *list, char **name, char **value) {
-    size_t length = strcspn(list, "=,");
-    *name = text_format("%.*s", (int)length, list);
-    *value = NULL;
-    list += length;
-    if (*list == '=') {
-        char *out = *value = memory(strlen(list), 1);
-        for (list++; *list && (*list != ',' || list[1] == ','); list++) {
-            list += *list == ',';
-            *out++ = *list;
-        }
-    }
-    return *list == ',' ? list + 1 : list;
-}
-
-bool options_want_help(const char *list) {
-    bool found = false;
-    while (list && *list && !found) {
-        char *name, *value;
-        list = options_next(list, &name, &value);
-        found = !value && (strcmp(name, "help") == 0 || strcmp(name, "?") == 0);
-        free(name);
-        free(value);
-    }
-    return found;
-}
-
 static int by_name(const void *a, const void *b) {
     const struct description *const *x = a, *const *y = b;
     return strcmp((*x)->name, (*y)->name);
@@ -282,7 +237,7 @@ int options_parse(struct options *options, const char *list, struct img_error *e
     int ret = 0;
     while (list && *list && ret == 0) {
         char *name, *value;
-        list = options_next(list, &name, &value);
+        list = option_list_next(list, &name, &value);
         ret = set_checked(options, name, value, err);
         free(name);
         free(value);
@@ -302,6 +257,15 @@ void options_set(struct options *options, const char *name, const char *text) {
 const char *options_get(const struct options *options, const char *name) {
     int i = find_option(options, name);
     return i < 0 ? NULL : options->values[i].text;
+}
+
+bool options_is_set(const struct options *options, const char *name) {
+    int i = find_option(options, name);
+    return i >= 0 && options->values[i].text && options->values[i].number;
+}
+
+const char *options_format(const struct options *options) {
+    return options->format;
 }
 
 bool options_known(const struct options *options, const char *name) {
@@ -341,93 +305,4 @@ void options_print(const struct options *options) {
         else
             print_value(value->text);
     }
-}
-
-static int apply_preallocation(const char *text, struct img_create_options *create, struct img_error *err) {
-    static const char *const names[] = {
-        [IMG_PREALLOCATION_OFF] = "off",
-        [IMG_PREALLOCATION_METADATA] = "metadata",
-        [IMG_PREALLOCATION_FALLOC] = "falloc",
-        [IMG_PREALLOCATION_FULL] = "full",
-    };
-    bool raw = strcmp(create->format, "qcow2") != 0;
-    for (size_t i = 0; text && i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) != 0)
-            continue;
-        if (raw && i == IMG_PREALLOCATION_METADATA)
-            return fail(err, -ENOTSUP, "Unsupported preallocation mode: %s", text);
-        create->preallocation = (enum img_preallocation)i;
-        return 0;
-    }
-    if (!text)
-        return 0;
-    if (raw)
-        return fail(err, -EINVAL, "invalid parameter value: %s", text);
-    return fail(err, -EINVAL, "Parameter 'preallocation' does not accept value '%s'", text);
-}
-
-static bool is_set(const struct options *options, const char *name) {
-    int i = find_option(options, name);
-    return i >= 0 && options->values[i].text && options->values[i].number;
-}
-
-/* What cannot reach img_create because 0 means the default there, or a name has no number. */
-static int apply_qcow2(const struct options *options, struct img_create_options *create, struct img_error *err) {
-    const char *compat = options_get(options, "compat"), *compression = options_get(options, "compression_type");
-    uint64_t cluster_size = options_get_size(options, "cluster_size");
-    uint64_t refcount_bits = options_get_size(options, "refcount_bits");
-
-    if (compression && strcmp(compression, "zlib") != 0 && strcmp(compression, "zstd") != 0)
-        return fail(err, -EINVAL, "Parameter 'compression-type' does not accept value '%s'", compression);
-    if (!compat || strcmp(compat, "1.1") == 0 || strcmp(compat, "v3") == 0)
-        create->version = 3;
-    else if (strcmp(compat, "0.10") == 0 || strcmp(compat, "v2") == 0)
-        create->version = 2;
-    else
-        return fail(err, -EINVAL, "Parameter 'version' does not accept value '%s'", compat);
-    if (cluster_size < 512 || cluster_size > 2 << 20 || (cluster_size & (cluster_size - 1)))
-        return fail(err, -EINVAL, "Cluster size must be a power of two between 512 and 2048k");
-    if (refcount_bits == 0 || refcount_bits > 64 || (refcount_bits & (refcount_bits - 1)))
-        return fail(err, -EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
-
-    create->cluster_size = cluster_size;
-    create->refcount_bits = (unsigned)refcount_bits;
-    create->compression = compression;
-    create->extended_l2 = is_set(options, "extended_l2");
-    create->lazy_refcounts = is_set(options, "lazy_refcounts");
-    create->data_file = options_get(options, "data_file");
-    create->data_file_raw = is_set(options, "data_file_raw");
-    create->backing_file = options_get(options, "backing_file");
-    create->backing_format = options_get(options, "backing_fmt");
-    if (create->data_file_raw && !create->data_file)
-        return fail(err, -EINVAL, "data-file-raw requires data-file");
-    if (create->backing_format && !create->backing_file)
-        return fail(err, -EINVAL, "Backing format cannot be used without backing file");
-    return 0;
-}
-
-/* Wishes to the file system. */
-static int apply_file(const struct options *options, struct img_create_options *create, struct img_error *err) {
-    uint64_t hint = options_get_size(options, "extent_size_hint");
-    create->nocow = is_set(options, "nocow");
-    if (hint == UINT64_MAX)
-        return 0;
-    if (hint > UINT32_MAX)
-        return fail(err, -EINVAL, "Extent size hint is too large");
-    create->extent_size_hint = (uint32_t)hint;
-    return 0;
-}
-
-int options_apply(const struct options *options, const char *path, struct img_create_options *create,
-                  struct img_error *err) {
-    *create = (struct img_create_options){.format = options->format};
-    create->size = options_get_size(options, "size");
-    int ret = apply_preallocation(options_get(options, "preallocation"), create, err);
-    if (ret == 0)
-        ret = apply_file(options, create, err);
-    if (ret == 0 && strcmp(options->format, "qcow2") == 0)
-        ret = apply_qcow2(options, create, err);
-    if (ret == 0)
-        ret = options_apply_encryption(options, path, create, err);
-    return ret;
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "options.h"
+#include "option_list.h"
 #include "report.h"
 
 /* Objects inside objects: enough for any image, and no more than the stack takes. */
@@ -43,7 +43,7 @@ bool pairs_parse_list(struct pairs *p, const char *text, char **wrong) {
     }
     while (*rest) {
         char *key, *value;
-        rest = options_next(rest, &key, &value);
+        rest = option_list_next(rest, &key, &value);
         add(p, key, value ? value : text_copy("on"), PAIR_TEXT);
     }
     return true;

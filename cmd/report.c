@@ -20,41 +20,6 @@ const char *report_program(void) {
     return program;
 }
 
-_Noreturn void out_of_memory(void) {
-    fflush(stdout);
-    fprintf(stderr, "%s: Out of memory\n", program);
-    exit(EXIT_FAILURE);
-}
-
-void *memory(size_t count, size_t size) {
-    void *p = calloc(count ? count : 1, size);
-    if (!p)
-        out_of_memory();
-    return p;
-}
-
-char *text_copy(const char *text) {
-    char *copy = strdup(text);
-    if (!copy)
-        out_of_memory();
-    return copy;
-}
-
-static char *format_list(const char *format, va_list ap) {
-    char *text = NULL;
-    if (vasprintf(&text, format, ap) < 0)
-        out_of_memory();
-    return text;
-}
-
-char *text_format(const char *format, ...) {
-    va_list ap;
-    va_start(ap, format);
-    char *text = format_list(format, ap);
-    va_end(ap);
-    return text;
-}
-
 /* Bytes of the well-formed UTF-8 character at `s` (1 to 4, its value in *code), or 0. */
 static size_t utf8_length(const unsigned char *s, uint32_t *code) {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -134,7 +99,7 @@ static void report_text(const char *text) {
 void report(const char *format, ...) {
     va_list ap;
     va_start(ap, format);
-    char *text = format_list(format, ap);
+    char *text = text_format_list(format, ap);
     va_end(ap);
     report_text(text);
     free(text);
@@ -166,7 +131,7 @@ static void report_lines(const char *prefix, const char *separator, const char *
 void report_image_error(const struct img_error *err, const char *format, ...) {
     va_list ap;
     va_start(ap, format);
-    char *prefix = format_list(format, ap);
+    char *prefix = text_format_list(format, ap);
     va_end(ap);
     report_lines(prefix, ": ", err->text);
     free(prefix);
@@ -199,7 +164,7 @@ void report_open_error(const struct img_error *err, const char *path) {
 _Noreturn void usage_error(const char *format, ...) {
     va_list ap;
     va_start(ap, format);
-    char *text = format_list(format, ap);
+    char *text = text_format_list(format, ap);
     va_end(ap);
     report_text(text);
     free(text);

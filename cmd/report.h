@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "allocate.h"
 #include "img.h"
 
 /* The name in front of every message: the last part of argv[0]. */
@@ -27,14 +28,10 @@ void report_sentence(const struct img_error *err);
 void report_open_error(const struct img_error *err, const char *path);
 /* report(), a pointer to the help, and exit status 1. */
 _Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn void out_of_memory(void);
 
-/* Never NULL: these end the program when there is no memory. The caller frees. */
+/* Never NULL, as in allocate.h. */
 char *text_printable(const char *text);
 char *text_utf8(const char *text);
-char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
-char *text_copy(const char *text);
-void *memory(size_t count, size_t size); /* zeroed */
 
 /* Prints text_printable(text). */
 void print_text(FILE *out, const char *text);

@@ -16,7 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "option_list.h"
 #include "report.h"
 
 #define MAX_SECRET (1u << 20) /* bytes of a file */
@@ -212,7 +212,7 @@ static bool parse_list(const char *text, struct object *o) {
     bool good = true;
     for (bool first = true; good && *text; first = false) {
         char *name, *value;
-        text = options_next(text, &name, &value);
+        text = option_list_next(text, &name, &value);
         if (first && !value)
             good = set_property(o, "qom-type", text_copy(name));
         else

@@ -9,7 +9,7 @@
 
 #include "cmd.h"
 #include "names.h"
-#include "options.h"
+#include "option_list.h"
 #include "report.h"
 
 /* A snapshot as -l names it. */
@@ -33,7 +33,7 @@ static bool name_parse(const char *text, struct snapshot_name *n) {
     }
     for (const char *rest = text; *rest && good;) {
         char *key, *value;
-        rest = options_next(rest, &key, &value);
+        rest = option_list_next(rest, &key, &value);
         char **slot = strcmp(key, "snapshot.id") == 0 ? &n->id : strcmp(key, "snapshot.name") == 0 ? &n->name : NULL;
         good = slot && value;
         if (good) {

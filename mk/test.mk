@@ -41,7 +41,7 @@ $B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
 # A part of the tool that has a test of its own.
-$B/tests/unit/test_copy_writer: $(call objects,cmd/copy_writer.c cmd/beneath.c cmd/chute.c cmd/report.c cmd/names.c)
+$B/tests/unit/test_copy_writer: $(call objects,cmd/copy_writer.c cmd/beneath.c cmd/chute.c cmd/report.c cmd/names.c cmd/allocate.c)
 $B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))

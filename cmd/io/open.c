@@ -12,7 +12,7 @@
 
 #include "../names.h"
 #include "../nodes.h"
-#include "../options.h"
+#include "../option_list.h"
 #include "../report.h"
 #include "../secret.h"
 #include "shell.h"
@@ -212,7 +212,7 @@ struct named {
 static bool take_list(struct io_open *how, struct named *named, const char *list, const char **unknown, char **keep) {
     while (list && *list) {
         char *name = NULL, *value = NULL;
-        list = options_next(list, &name, &value);
+        list = option_list_next(list, &name, &value);
         if (named && strcmp(name, "driver") == 0 && value) {
             free(named->driver);
             how->format = named->driver = text_copy(value);
@@ -253,7 +253,7 @@ static bool take_open_option(struct io_open *how, int opt, char **list) {
     case 'i':
         return io_parse_aio(optarg, how);
     default:
-        return options_append(list, optarg);
+        return option_list_append(list, optarg);
     }
 }
 
@@ -306,7 +306,7 @@ static bool names_option(const char *list, const char *prefix) {
     bool found = false;
     while (list && *list) {
         char *name = NULL, *value = NULL;
-        list = options_next(list, &name, &value);
+        list = option_list_next(list, &name, &value);
         found = found || strncmp(name, prefix, strlen(prefix)) == 0;
         free(name);
         free(value);
@@ -337,7 +337,7 @@ static int reopen(struct shell *s, const struct shell_command *command, int argc
             good = cache_option(optarg, &how.cache);
             cache_given = true;
         } else if (opt == 'o') {
-            good = options_append(&list, optarg);
+            good = option_list_append(&list, optarg);
         } else if (opt == '?') {
             shell_usage(command);
             good = false;
