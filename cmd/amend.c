@@ -9,13 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd.h"
-#include "describe.h"
+#include "change.h"
 #include "option_list.h"
 #include "report.h"
 #include "secret.h"
 #include "size.h"
-#include "target.h"
 
 /* What encrypt.* says of the key slots. */
 struct slots {
@@ -26,27 +24,19 @@ struct slots {
 };
 
 struct amend {
-    const char *file, *format;
+    struct change change;
     char *list; /* of all -o */
-    enum img_cache cache;
-    struct common_options common;
-    struct progress progress;
     struct img_amend_options options;
     char *data_file;
     struct slots slots;
-    struct img *image;
 };
 
 enum { OPT_FORCE = 700 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},
-    {"cache", required_argument, NULL, 't'},
     {"options", required_argument, NULL, 'o'},
     {"force", no_argument, NULL, OPT_FORCE},
-    {"progress", optional_argument, NULL, OPT_PROGRESS},
-    {"quiet", no_argument, NULL, 'q'},
-    {"output", required_argument, NULL, OPT_OUTPUT},
+    CHANGE_OPTIONS,
     OPTIONS_KEYS,
     OPTION_IMAGE_OPTS,
     OPTIONS_END,
@@ -54,17 +44,12 @@ static const struct option long_opts[] = {
 
 static bool take(struct amend *a, int opt) {
     switch (opt) {
-    case 'f':
-        a->format = optarg;
-        return true;
     case 'o':
         return option_list_append(&a->list, optarg);
-    case 't':
-        return cache_option(optarg, &a->cache);
     case OPT_FORCE:
         return a->slots.force = true;
     default:
-        return common_option(opt, &a->common);
+        return change_option(&a->change, opt);
     }
 }
 
@@ -216,7 +201,7 @@ static const char *slots_contradiction(const struct slots *s) {
 static bool check_slots(const struct amend *a) {
     const struct slots *s = &a->slots;
     struct img_info info;
-    if (img_info(a->image, &info, NULL) < 0 || !info.encrypted) {
+    if (img_info(a->change.image, &info, NULL) < 0 || !info.encrypted) {
         report("Can't amend encryption options - encryption not present");
         return false;
     }
@@ -234,12 +219,10 @@ static int change_slots(const struct amend *a, struct img_error *err) {
     const struct slots *s = &a->slots;
     const char *id = s->new_secret ? s->new_secret : s->old_secret;
     const struct img_key *key = id ? secret_find(id) : NULL;
-    if (id && !key) {
-        snprintf(err->text, sizeof(err->text), "No secret with id '%s'", id);
-        return -ENOKEY;
-    }
-    int ret = s->new_secret ? img_key_add(a->image, key, s->slot, s->iter_time, err)
-                            : img_key_remove(a->image, key, s->slot, s->force, err);
+    if (id && !key)
+        return set_error(err, -ENOKEY, "No secret with id '%s'", id);
+    int ret = s->new_secret ? img_key_add(a->change.image, key, s->slot, s->iter_time, err)
+                            : img_key_remove(a->change.image, key, s->slot, s->force, err);
     return ret < 0 ? ret : 0;
 }
 
@@ -329,11 +312,11 @@ static bool names_are_known(const char *list, const char *format) {
 
 static bool take_list(struct amend *a) {
     const char *list = a->list;
-    bool good = names_are_known(list, img_format(a->image));
+    bool good = names_are_known(list, img_format(a->change.image));
     while (good && list && *list) {
         char *name, *value;
         list = option_list_next(list, &name, &value);
-        good = find_amendment(name, img_format(a->image))->set(a, name, value ? value : "on");
+        good = find_amendment(name, img_format(a->change.image))->set(a, name, value ? value : "on");
         free(name);
         free(value);
     }
@@ -370,57 +353,40 @@ static int print_amendments(const char *format) {
 
 /* ---- the whole ---- */
 
-static int on_progress(void *opaque, uint64_t done, uint64_t total) {
-    struct amend *a = opaque;
-    (void)total;
-    progress_update(&a->progress, done);
-    return interrupted();
-}
-
 static bool change(struct amend *a) {
+    struct img *image = a->change.image;
     struct img_error err = {0};
-    enum progress_style style = a->common.quiet ? PROGRESS_NONE : a->common.progress;
-    a->options.progress = on_progress;
-    a->options.opaque = a;
-    catch_signals();
-    progress_start(&a->progress, style, img_size(a->image), 1, a->common.output == OUTPUT_JSON ? stderr : stdout);
-    int ret = strcmp(img_format(a->image), "qcow2") == 0 ? img_amend(a->image, &a->options, &err) : 0;
+    a->options.progress = change_progress;
+    a->options.opaque = &a->change;
+    change_start(&a->change);
+    int ret = strcmp(img_format(image), "qcow2") == 0 ? img_amend(image, &a->options, &err) : 0;
     if (ret == 0 && a->slots.given)
         ret = change_slots(a, &err);
-    progress_finish(&a->progress, ret == 0);
-    if (ret == 0) {
-        ret = img_close(a->image, &err);
-        a->image = NULL;
-    }
-    if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report_sentence(&err);
-    return ret == 0;
+    return change_finish(&a->change, ret, NULL, &err);
 }
 
 static int amend(struct amend *a) {
-    struct img_open_options open = {.flags = IMG_OPEN_WRITE, .cache = a->cache, .format = a->format};
-    a->image = open_image(a->file, &open);
-    if (!a->image)
+    if (!change_open(&a->change, 0))
         return EXIT_FAILURE;
-    if (!can_be_amended(img_format(a->image)))
+    if (!can_be_amended(img_format(a->change.image)))
         return EXIT_FAILURE;
     if (option_list_wants_help(a->list))
-        return print_amendments(img_format(a->image));
+        return print_amendments(img_format(a->change.image));
     if (!take_list(a) || (a->slots.given && !check_slots(a)) || !change(a))
         return EXIT_FAILURE;
-    return a->common.output == OUTPUT_JSON && !a->common.quiet ? describe_result(a->file, a->format) : EXIT_SUCCESS;
+    return change_result(&a->change);
 }
 
 static int amend_what_is_named(struct amend *a, int argc, char **argv) {
     if (!a->list)
         usage_error("Must specify options (-o)");
-    if (a->format && option_list_wants_help(a->list))
-        return print_amendments(a->format);
+    if (a->change.format && option_list_wants_help(a->list))
+        return print_amendments(a->change.format);
     if (argc - optind != 1) {
         report("Expecting one image file name");
         return EXIT_FAILURE;
     }
-    a->file = argv[optind];
+    a->change.file = argv[optind];
     return amend(a);
 }
 
@@ -431,8 +397,7 @@ static int run(int argc, char **argv) {
     while (good && (opt = next_option(&amend_command, argc, argv)) != -1)
         good = take(&a, opt);
     int status = good ? amend_what_is_named(&a, argc, argv) : EXIT_FAILURE;
-    img_close(a.image, NULL);
-    die_if_interrupted();
+    change_end(&a.change);
     free(a.list);
     free(a.data_file);
     free(a.slots.state);

@@ -3,11 +3,9 @@
  *
  * Into the layer below it, and the overlay is emptied then; or with -b into one further down, and it is kept.
  */
-#include <errno.h>
 #include <stdlib.h>
 
-#include "cmd.h"
-#include "describe.h"
+#include "change.h"
 #include "names.h"
 #include "report.h"
 #include "secret.h"
@@ -16,24 +14,17 @@
 #include "throttle.h"
 
 struct commit {
-    const char *file, *format, *base;
-    enum img_cache cache;
+    struct change change;
+    const char *base;
     bool keep;
-    struct common_options common;
     struct throttle throttle;
-    struct progress progress;
-    struct img *image;
 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},
-    {"cache", required_argument, NULL, 't'},
     {"base", required_argument, NULL, 'b'},
     {"drop", no_argument, NULL, 'd'},
     {"rate-limit", required_argument, NULL, 'r'},
-    {"progress", optional_argument, NULL, OPT_PROGRESS},
-    {"quiet", no_argument, NULL, 'q'},
-    {"output", required_argument, NULL, OPT_OUTPUT},
+    CHANGE_OPTIONS,
     OPTIONS_KEYS,
     OPTION_IMAGE_OPTS,
     OPTIONS_END,
@@ -41,9 +32,6 @@ static const struct option long_opts[] = {
 
 static bool take(struct commit *c, int opt) {
     switch (opt) {
-    case 'f':
-        c->format = optarg;
-        return true;
     case 'b':
         c->base = optarg;
         c->keep = true; /* the layers between would hide what lies in the base */
@@ -52,39 +40,30 @@ static bool take(struct commit *c, int opt) {
         return c->keep = true;
     case 'r':
         return throttle_parse(&c->throttle, optarg);
-    case 't':
-        return cache_option(optarg, &c->cache);
     default:
-        return common_option(opt, &c->common);
+        return change_option(&c->change, opt);
     }
 }
 
 /* How many layers are committed; 0 after reporting. */
 static unsigned layers_above_base(const struct commit *c) {
-    if (!img_backing(c->image)) {
+    if (!img_backing(c->change.image)) {
         report("Image does not have a backing file");
         return 0;
     }
     if (!c->base)
         return 1;
-    int layer = layer_of_file(c->image, path_of(c->base));
+    int layer = layer_of_file(c->change.image, path_of(c->base));
     if (layer < 0) {
-        char *beside = path_beside(path_of(c->file), c->base);
-        layer = layer_of_file(c->image, beside);
+        char *beside = path_beside(path_of(c->change.file), c->base);
+        layer = layer_of_file(c->change.image, beside);
         free(beside);
     }
     if (layer <= 0) {
-        report("Did not find '%s' in the backing chain of '%s'", c->base, c->file);
+        report("Did not find '%s' in the backing chain of '%s'", c->base, c->change.file);
         return 0;
     }
     return (unsigned)layer;
-}
-
-static int on_progress(void *opaque, uint64_t done, uint64_t total) {
-    struct commit *c = opaque;
-    (void)total;
-    progress_update(&c->progress, done);
-    return interrupted();
 }
 
 static int on_moved(void *opaque, uint64_t bytes) {
@@ -93,11 +72,14 @@ static int on_moved(void *opaque, uint64_t bytes) {
     return interrupted();
 }
 
+static int on_progress(void *opaque, uint64_t done, uint64_t total) {
+    struct commit *c = opaque;
+    return change_progress(&c->change, done, total);
+}
+
 static bool commit(struct commit *c) {
-    struct img_open_options open = {.flags = IMG_OPEN_WRITE, .cache = c->cache, .format = c->format};
     struct img_error err = {0};
-    c->image = open_image(c->file, &open);
-    if (!c->image)
+    if (!change_open(&c->change, 0))
         return false;
     unsigned layers = layers_above_base(c);
     if (!layers)
@@ -108,19 +90,10 @@ static bool commit(struct commit *c) {
                                          .moved = on_moved,
                                          .opaque = c,
                                          .ask_key = secret_ask};
-    enum progress_style style = c->common.quiet ? PROGRESS_NONE : c->common.progress;
-    catch_signals();
     throttle_start(&c->throttle);
-    progress_start(&c->progress, style, img_size(c->image), 1, c->common.output == OUTPUT_JSON ? stderr : stdout);
-    int ret = img_commit(c->image, &options, &err);
-    progress_finish(&c->progress, ret == 0);
-    if (ret == 0) {
-        ret = img_close(c->image, &err);
-        c->image = NULL;
-    }
-    if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report_image_error(&err, "Could not commit '%s'", c->file);
-    return ret == 0;
+    change_start(&c->change);
+    int ret = img_commit(c->change.image, &options, &err);
+    return change_finish(&c->change, ret, "Could not commit", &err);
 }
 
 static int run(int argc, char **argv) {
@@ -131,18 +104,14 @@ static int run(int argc, char **argv) {
             return EXIT_FAILURE;
     if (argc - optind != 1)
         usage_error("Expecting one image file name");
-    c.file = argv[optind];
+    c.change.file = argv[optind];
     bool good = commit(&c);
-    img_close(c.image, NULL);
-    die_if_interrupted();
+    change_end(&c.change);
     if (!good)
         return EXIT_FAILURE;
-    if (c.common.quiet)
-        return EXIT_SUCCESS;
-    if (c.common.output == OUTPUT_JSON)
-        return describe_result(c.file, c.format);
-    printf("Image committed.\n");
-    return EXIT_SUCCESS;
+    if (!c.change.common.quiet && c.change.common.output == OUTPUT_HUMAN)
+        printf("Image committed.\n");
+    return change_result(&c.change);
 }
 
 const struct command commit_command = {

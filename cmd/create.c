@@ -47,16 +47,12 @@ static int collect_options(const struct create *c, struct options *options, stru
     if (ret < 0)
         return ret;
     if (c->size != UINT64_MAX) {
-        if (options_get(options, "size")) {
-            snprintf(err->text, sizeof(err->text), "The image size must be specified only once");
-            return -EINVAL;
-        }
+        if (options_get(options, "size"))
+            return set_error(err, -EINVAL, "The image size must be specified only once");
         options_set_size(options, "size", c->size);
     }
-    if ((c->backing_file || c->backing_format) && !options_known(options, "backing_file")) {
-        snprintf(err->text, sizeof(err->text), "Backing file not supported for file format '%s'", c->format);
-        return -ENOTSUP;
-    }
+    if ((c->backing_file || c->backing_format) && !options_known(options, "backing_file"))
+        return set_error(err, -ENOTSUP, "Backing file not supported for file format '%s'", c->format);
     if (c->backing_file)
         options_set(options, "backing_file", c->backing_file);
     if (c->backing_format)

@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* create_options.c - see create_options.h. */
 #include "create_options.h"
+#include "report.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-static int fail(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static int fail(struct img_error *err, int code, const char *format, ...) {
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(err->text, sizeof(err->text), format, ap);
-    va_end(ap);
-    err->code = code;
-    return code;
-}
 
 static int apply_preallocation(const char *text, struct img_create_options *create, struct img_error *err) {
     static const char *const names[] = {
@@ -29,15 +19,15 @@ static int apply_preallocation(const char *text, struct img_create_options *crea
         if (strcmp(text, names[i]) != 0)
             continue;
         if (raw && i == IMG_PREALLOCATION_METADATA)
-            return fail(err, -ENOTSUP, "Unsupported preallocation mode: %s", text);
+            return set_error(err, -ENOTSUP, "Unsupported preallocation mode: %s", text);
         create->preallocation = (enum img_preallocation)i;
         return 0;
     }
     if (!text)
         return 0;
     if (raw)
-        return fail(err, -EINVAL, "invalid parameter value: %s", text);
-    return fail(err, -EINVAL, "Parameter 'preallocation' does not accept value '%s'", text);
+        return set_error(err, -EINVAL, "invalid parameter value: %s", text);
+    return set_error(err, -EINVAL, "Parameter 'preallocation' does not accept value '%s'", text);
 }
 
 /* What cannot reach img_create because 0 means the default there, or a name has no number. */
@@ -47,17 +37,17 @@ static int apply_qcow2(const struct options *options, struct img_create_options 
     uint64_t refcount_bits = options_get_size(options, "refcount_bits");
 
     if (compression && strcmp(compression, "zlib") != 0 && strcmp(compression, "zstd") != 0)
-        return fail(err, -EINVAL, "Parameter 'compression-type' does not accept value '%s'", compression);
+        return set_error(err, -EINVAL, "Parameter 'compression-type' does not accept value '%s'", compression);
     if (!compat || strcmp(compat, "1.1") == 0 || strcmp(compat, "v3") == 0)
         create->version = 3;
     else if (strcmp(compat, "0.10") == 0 || strcmp(compat, "v2") == 0)
         create->version = 2;
     else
-        return fail(err, -EINVAL, "Parameter 'version' does not accept value '%s'", compat);
+        return set_error(err, -EINVAL, "Parameter 'version' does not accept value '%s'", compat);
     if (cluster_size < 512 || cluster_size > 2 << 20 || (cluster_size & (cluster_size - 1)))
-        return fail(err, -EINVAL, "Cluster size must be a power of two between 512 and 2048k");
+        return set_error(err, -EINVAL, "Cluster size must be a power of two between 512 and 2048k");
     if (refcount_bits == 0 || refcount_bits > 64 || (refcount_bits & (refcount_bits - 1)))
-        return fail(err, -EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
+        return set_error(err, -EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
 
     create->cluster_size = cluster_size;
     create->refcount_bits = (unsigned)refcount_bits;
@@ -69,9 +59,9 @@ static int apply_qcow2(const struct options *options, struct img_create_options 
     create->backing_file = options_get(options, "backing_file");
     create->backing_format = options_get(options, "backing_fmt");
     if (create->data_file_raw && !create->data_file)
-        return fail(err, -EINVAL, "data-file-raw requires data-file");
+        return set_error(err, -EINVAL, "data-file-raw requires data-file");
     if (create->backing_format && !create->backing_file)
-        return fail(err, -EINVAL, "Backing format cannot be used without backing file");
+        return set_error(err, -EINVAL, "Backing format cannot be used without backing file");
     return 0;
 }
 
@@ -82,7 +72,7 @@ static int apply_file(const struct options *options, struct img_create_options *
     if (hint == UINT64_MAX)
         return 0;
     if (hint > UINT32_MAX)
-        return fail(err, -EINVAL, "Extent size hint is too large");
+        return set_error(err, -EINVAL, "Extent size hint is too large");
     create->extent_size_hint = (uint32_t)hint;
     return 0;
 }

@@ -6,22 +6,12 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "create_options.h"
+#include "report.h"
 #include "secret.h"
-
-static int fail(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static int fail(struct img_error *err, int code, const char *format, ...) {
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(err->text, sizeof(err->text), format, ap);
-    va_end(ap);
-    err->code = code;
-    return code;
-}
 
 static const char *const luks_names[] = {"cipher-alg",     "cipher-mode", "ivgen-alg",
                                          "ivgen-hash-alg", "hash-alg",    "iter-time"};
@@ -58,12 +48,12 @@ static int apply_luks(const struct options *options, const char *prefix, struct 
             known |= strlen(fields[i].known[j]) == n && memcmp(text, fields[i].known[j], n) == 0;
         }
         if (!known)
-            return fail(err, -EINVAL, "Parameter '%s' does not accept value '%s'", fields[i].name, text);
+            return set_error(err, -EINVAL, "Parameter '%s' does not accept value '%s'", fields[i].name, text);
     }
     snprintf(whole, sizeof(whole), "%siter-time", prefix);
     uint64_t time = options_get_size(options, whole);
     if (time != UINT64_MAX && time > UINT_MAX)
-        return fail(err, -EINVAL, "Parameter 'iter-time' expects at most %u milliseconds", UINT_MAX);
+        return set_error(err, -EINVAL, "Parameter 'iter-time' expects at most %u milliseconds", UINT_MAX);
     e->iter_time = time == UINT64_MAX ? 0 : time == 0 ? 1 : (unsigned)time;
     return 0;
 }
@@ -71,7 +61,7 @@ static int apply_luks(const struct options *options, const char *prefix, struct 
 static int refuse_luks(const struct options *options, const char *prefix, struct img_error *err) {
     for (size_t i = 0; i < LUKS_NAMES; i++)
         if (get(options, prefix, luks_names[i]))
-            return fail(err, -EINVAL, "Parameter '%s%s' is unexpected", prefix, luks_names[i]);
+            return set_error(err, -EINVAL, "Parameter '%s%s' is unexpected", prefix, luks_names[i]);
     return 0;
 }
 
@@ -81,14 +71,14 @@ static int apply_key(const struct options *options, const char *prefix, const ch
     if (id) {
         const struct img_key *found = secret_find(id);
         if (!found)
-            return fail(err, -ENOENT, "No secret with id '%s'", id);
+            return set_error(err, -ENOENT, "No secret with id '%s'", id);
         *key = *found;
         return 0;
     }
     int ret = secret_ask_new(path, key);
     if (ret == -EINVAL)
-        return fail(err, ret, "The two passphrases are not the same");
-    return ret < 0 ? fail(err, -EINVAL, "Parameter '%skey-secret' is required for cipher", prefix) : 0;
+        return set_error(err, ret, "The two passphrases are not the same");
+    return ret < 0 ? set_error(err, -EINVAL, "Parameter '%skey-secret' is required for cipher", prefix) : 0;
 }
 
 int create_options_encryption(const struct options *options, const char *path, struct img_create_options *create,
@@ -103,19 +93,19 @@ int create_options_encryption(const struct options *options, const char *path, s
     const char *format = options_get(options, "encrypt.format");
     bool old = options_get_size(options, "encryption") == 1;
     if (options_get(options, "encryption") && format)
-        return fail(err, -EINVAL, "Options encryption and encrypt.format are mutually exclusive");
+        return set_error(err, -EINVAL, "Options encryption and encrypt.format are mutually exclusive");
     if (old)
         format = "aes";
     if (!format) {
         if (get(options, "encrypt.", "key-secret"))
-            return fail(err, -EINVAL, "Parameter 'encrypt.format' is missing");
+            return set_error(err, -EINVAL, "Parameter 'encrypt.format' is missing");
         for (size_t i = 0; i < LUKS_NAMES; i++)
             if (get(options, "encrypt.", luks_names[i]))
-                return fail(err, -EINVAL, "Parameter 'encrypt.format' is missing");
+                return set_error(err, -EINVAL, "Parameter 'encrypt.format' is missing");
         return 0;
     }
     if (strcmp(format, "aes") != 0 && strcmp(format, "luks") != 0)
-        return fail(err, -EINVAL, "Parameter 'format' does not accept value '%s'", format);
+        return set_error(err, -EINVAL, "Parameter 'format' does not accept value '%s'", format);
     e->format = format;
     int ret =
         strcmp(format, "aes") == 0 ? refuse_luks(options, "encrypt.", err) : apply_luks(options, "encrypt.", e, err);

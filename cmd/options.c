@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,16 +98,6 @@ static size_t table_length(const struct description *table) {
     return n;
 }
 
-static int fail(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static int fail(struct img_error *err, int code, const char *format, ...) {
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(err->text, sizeof(err->text), format, ap);
-    va_end(ap);
-    err->code = code;
-    return code;
-}
-
 /* The place of `name` in the table, -1 for none. */
 static int find_option(const struct options *options, const char *name) {
     for (int i = 0; options->table[i].name; i++)
@@ -196,22 +185,22 @@ static int check_value(const struct description *d, const char *text, uint64_t *
     switch (d->kind) {
     case BOOLEAN:
         if (!parse_bool(text, &flag))
-            return fail(err, -EINVAL, "Parameter '%s' expects 'on' or 'off'", d->name);
+            return set_error(err, -EINVAL, "Parameter '%s' expects 'on' or 'off'", d->name);
         *number = flag;
         return 0;
     case NUMBER:
         errno = 0;
         *number = strtoull(text, &end, 0);
         if (*text < '0' || *text > '9' || *end || errno)
-            return fail(err, -EINVAL, "Parameter '%s' expects a number", d->name);
+            return set_error(err, -EINVAL, "Parameter '%s' expects a number", d->name);
         return 0;
     case SIZE:
         if (parse_size(text, number) < 0)
-            return fail(err, -EINVAL,
-                        "Parameter '%s' expects a non-negative number below 2^64\n"
-                        "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-                        "and exabytes, respectively.",
-                        d->name);
+            return set_error(err, -EINVAL,
+                             "Parameter '%s' expects a non-negative number below 2^64\n"
+                             "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                             "and exabytes, respectively.",
+                             d->name);
         return 0;
     case STRING:
         return 0;
@@ -223,7 +212,7 @@ static int set_checked(struct options *options, const char *name, const char *te
     int i = find_option(options, name);
     uint64_t number = 0;
     if (i < 0)
-        return fail(err, -EINVAL, "Invalid parameter '%s'", name);
+        return set_error(err, -EINVAL, "Invalid parameter '%s'", name);
     if (!text)
         text = "on";
     int ret = check_value(&options->table[i], text, &number, err);

@@ -2,35 +2,25 @@
 /* rebase.c - `img rebase`: another backing file below an image, which shows the same disk as before; or with -u only
  * another name.
  */
-#include <errno.h>
 #include <stdlib.h>
 
-#include "cmd.h"
-#include "describe.h"
+#include "change.h"
 #include "report.h"
 #include "secret.h"
-#include "target.h"
 
 struct rebase {
-    const char *file, *format, *backing, *backing_format;
-    enum img_cache cache;
+    struct change change;
+    const char *backing, *backing_format;
     bool unsafe;
-    struct common_options common;
-    struct progress progress;
-    struct img *image;
 };
 
 static const struct option long_opts[] = {
-    {"format", required_argument, NULL, 'f'},
-    {"cache", required_argument, NULL, 't'},
     {"backing-cache", required_argument, NULL, 'T'},
     {"backing", required_argument, NULL, 'b'},
     {"backing-format", required_argument, NULL, 'F'},
     {"backing-unsafe", no_argument, NULL, 'u'},
     {"force-share", no_argument, NULL, 'U'},
-    {"progress", optional_argument, NULL, OPT_PROGRESS},
-    {"quiet", no_argument, NULL, 'q'},
-    {"output", required_argument, NULL, OPT_OUTPUT},
+    CHANGE_OPTIONS,
     OPTIONS_KEYS,
     OPTION_IMAGE_OPTS,
     OPTIONS_END,
@@ -38,9 +28,6 @@ static const struct option long_opts[] = {
 
 static bool take(struct rebase *r, int opt) {
     switch (opt) {
-    case 'f':
-        r->format = optarg;
-        return true;
     case 'b':
         r->backing = optarg;
         return true;
@@ -50,18 +37,9 @@ static bool take(struct rebase *r, int opt) {
         return true;
     case 'u':
         return r->unsafe = true;
-    case 't':
-        return cache_option(optarg, &r->cache);
     default:
-        return common_option(opt, &r->common);
+        return change_option(&r->change, opt);
     }
-}
-
-static int on_progress(void *opaque, uint64_t done, uint64_t total) {
-    struct rebase *r = opaque;
-    (void)total;
-    progress_update(&r->progress, done);
-    return interrupted();
 }
 
 static int rebase_image(struct rebase *r, struct img_error *err) {
@@ -70,42 +48,29 @@ static int rebase_image(struct rebase *r, struct img_error *err) {
         .backing_file = r->backing,
         .backing_format = r->backing_format,
         .unsafe = r->unsafe,
-        .force_share = r->common.force_share,
-        .cache = r->common.source_cache,
-        .progress = on_progress,
-        .opaque = r,
+        .force_share = r->change.common.force_share,
+        .cache = r->change.common.source_cache,
+        .progress = change_progress,
+        .opaque = &r->change,
         .ask_key = secret_ask,
         .find_node = find_node,
         .key_opaque = &found,
     };
-    int ret = img_rebase(r->image, &options, err);
+    int ret = img_rebase(r->change.image, &options, err);
     found_nodes_free(&found);
     return ret;
 }
 
 static bool rebase(struct rebase *r) {
-    struct img_open_options open = {
-        .flags = IMG_OPEN_WRITE | (r->unsafe ? IMG_OPEN_INFO : 0), .cache = r->cache, .format = r->format};
     struct img_error err = {0};
-    r->image = open_image(r->file, &open);
-    if (!r->image)
+    if (!change_open(&r->change, r->unsafe ? IMG_OPEN_INFO : 0))
         return false;
     if (r->backing_format && !known_format(r->backing_format)) {
         report("Invalid format name: '%s'", r->backing_format);
         return false;
     }
-    enum progress_style style = r->common.quiet ? PROGRESS_NONE : r->common.progress;
-    catch_signals();
-    progress_start(&r->progress, style, img_size(r->image), 1, r->common.output == OUTPUT_JSON ? stderr : stdout);
-    int ret = rebase_image(r, &err);
-    progress_finish(&r->progress, ret == 0);
-    if (ret == 0) {
-        ret = img_close(r->image, &err);
-        r->image = NULL;
-    }
-    if (ret < 0 && !(ret == -ECANCELED && interrupted()))
-        report_sentence(&err);
-    return ret == 0;
+    change_start(&r->change);
+    return change_finish(&r->change, rebase_image(r, &err), NULL, &err);
 }
 
 static int run(int argc, char **argv) {
@@ -118,13 +83,10 @@ static int run(int argc, char **argv) {
         usage_error("Expecting one image file name");
     if (!r.unsafe && !r.backing)
         usage_error("Must specify backing file (-b) or use unsafe mode (-u)");
-    r.file = argv[optind];
+    r.change.file = argv[optind];
     bool good = rebase(&r);
-    img_close(r.image, NULL);
-    die_if_interrupted();
-    if (!good)
-        return EXIT_FAILURE;
-    return r.common.output == OUTPUT_JSON && !r.common.quiet ? describe_result(r.file, r.format) : EXIT_SUCCESS;
+    change_end(&r.change);
+    return good ? change_result(&r.change) : EXIT_FAILURE;
 }
 
 const struct command rebase_command = {

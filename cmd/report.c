@@ -161,6 +161,15 @@ void report_open_error(const struct img_error *err, const char *path) {
         report_image_error(err, "%s%s'", open_words, path);
 }
 
+int set_error(struct img_error *err, int code, const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(err->text, sizeof(err->text), format, ap);
+    va_end(ap);
+    err->code = code;
+    return code;
+}
+
 _Noreturn void usage_error(const char *format, ...) {
     va_list ap;
     va_start(ap, format);

@@ -26,6 +26,9 @@ void report_sentence(const struct img_error *err);
 /* Why `path` could not be opened. As in qemu-img, it is named once if its content is to blame and twice if it is the
  * host's file. */
 void report_open_error(const struct img_error *err, const char *path);
+/* Fills in *err and returns `code`. */
+int set_error(struct img_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* report(), a pointer to the help, and exit status 1. */
 _Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
