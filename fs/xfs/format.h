@@ -9,46 +9,7 @@
 #ifndef FS_XFS_FORMAT_H
 #define FS_XFS_FORMAT_H
 
-#include <endian.h>
-#include <stdint.h>
-
-typedef struct {
-    uint64_t raw;
-} __attribute__((packed)) be64;
-typedef struct {
-    uint32_t raw;
-} __attribute__((packed)) be32;
-typedef struct {
-    uint16_t raw;
-} __attribute__((packed)) be16;
-typedef struct {
-    uint32_t raw;
-} __attribute__((packed)) le32;
-
-static inline uint64_t get64(be64 v) {
-    return be64toh(v.raw);
-}
-static inline uint32_t get32(be32 v) {
-    return be32toh(v.raw);
-}
-static inline uint16_t get16(be16 v) {
-    return be16toh(v.raw);
-}
-static inline uint32_t get_le32(le32 v) {
-    return le32toh(v.raw);
-}
-static inline be64 put64(uint64_t v) {
-    return (be64){htobe64(v)};
-}
-static inline be32 put32(uint32_t v) {
-    return (be32){htobe32(v)};
-}
-static inline be16 put16(uint16_t v) {
-    return (be16){htobe16(v)};
-}
-static inline le32 put_le32(uint32_t v) {
-    return (le32){htole32(v)};
-}
+#include "../byteorder.h"
 
 typedef struct {
     uint8_t bytes[16];

@@ -12,20 +12,6 @@
 
 #include "format.h"
 
-typedef struct {
-    uint16_t raw;
-} __attribute__((packed)) le16;
-typedef struct {
-    uint64_t raw;
-} __attribute__((packed)) le64;
-
-static inline uint16_t get_le16(le16 v) {
-    return le16toh(v.raw);
-}
-static inline uint64_t get_le64(le64 v) {
-    return le64toh(v.raw);
-}
-
 #define XLOG_MAGIC 0xfeedbabeu
 
 enum {
