@@ -11,12 +11,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "corpus.h"
 
 int image_input(const uint8_t *, size_t);
 int header_input(const uint8_t *, size_t);
@@ -72,36 +68,6 @@ size_t ops_mutator(uint8_t *, size_t, size_t, unsigned);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
     (void)data, (void)max_size;
     return size;
-}
-
-static void run_file(const char *path, int (*input)(const uint8_t *, size_t)) {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(fd >= 0 && fstat(fd, &st) == 0);
-    uint8_t *bytes = malloc((size_t)st.st_size + 1);
-    assert_non_null(bytes);
-    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
-    close(fd);
-    input(bytes, (size_t)st.st_size);
-    free(bytes);
-}
-
-/* Tests run in the project's folder. */
-static void run_corpus(const char *name, int (*input)(const uint8_t *, size_t)) {
-    char folder[256], path[600];
-    unsigned count = 0;
-    snprintf(folder, sizeof(folder), "fuzz/corpus/%s", name);
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
-        run_file(path, input);
-        count++;
-    }
-    closedir(dir);
-    assert_true(count > 3);
 }
 
 static void test_header(void **state) {

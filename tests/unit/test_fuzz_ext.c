@@ -7,9 +7,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "corpus.h"
+
+#define ROOM (1u << 20)
 
 /* NOLINTBEGIN(bugprone-suspicious-include) */
 #include "../../fuzz/common.c"
@@ -26,39 +29,22 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
     return size;
 }
 
-static uint8_t *read_file(const char *path, size_t *size) {
-    uint8_t *bytes = malloc(1 << 20);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(bytes);
-    assert_non_null(file);
-    *size = fread(bytes, 1, 1 << 20, file);
-    fclose(file);
-    return bytes;
+static int input_and_changes(const uint8_t *kept, size_t size) {
+    uint8_t *bytes = malloc(ROOM);
+    assert_true(bytes && size <= ROOM);
+    memcpy(bytes, kept, size);
+    LLVMFuzzerTestOneInput(bytes, size);
+    for (unsigned seed = 0; seed < 100; seed++) {
+        size = LLVMFuzzerCustomMutator(bytes, size, ROOM, seed);
+        LLVMFuzzerTestOneInput(bytes, size);
+    }
+    free(bytes);
+    return 0;
 }
 
-/* Tests run in the project's folder. */
 static void test_corpus(void **state) {
-    DIR *dir = opendir("fuzz/corpus/ext");
-    char path[600];
-    unsigned count = 0;
     (void)state;
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        size_t size;
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof(path), "fuzz/corpus/ext/%s", entry->d_name);
-        uint8_t *bytes = read_file(path, &size);
-        LLVMFuzzerTestOneInput(bytes, size);
-        for (unsigned seed = 0; seed < 100; seed++) {
-            size = LLVMFuzzerCustomMutator(bytes, size, 1 << 20, seed);
-            LLVMFuzzerTestOneInput(bytes, size);
-        }
-        free(bytes);
-        count++;
-    }
-    closedir(dir);
-    assert_true(count > 3);
+    run_corpus("ext", input_and_changes);
 }
 
 int main(void) {

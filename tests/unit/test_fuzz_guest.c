@@ -8,12 +8,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "corpus.h"
 
 int fat_input(const uint8_t *, size_t);
 int ntfs_input(const uint8_t *, size_t);
@@ -49,43 +47,14 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) {
     return size;
 }
 
-static void run_file(const char *path, int (*input)(const uint8_t *, size_t)) {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(fd >= 0 && fstat(fd, &st) == 0);
-    uint8_t *bytes = malloc((size_t)st.st_size + 1);
-    assert_non_null(bytes);
-    assert_int_equal(read(fd, bytes, (size_t)st.st_size), st.st_size);
-    close(fd);
-    input(bytes, (size_t)st.st_size);
-    free(bytes);
-}
-
-/* Tests run in the project's folder. */
-static void run_corpus(const char *folder, int (*input)(const uint8_t *, size_t)) {
-    char path[600];
-    unsigned count = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
-        run_file(path, input);
-        count++;
-    }
-    closedir(dir);
-    assert_true(count > 3);
-}
-
 static void test_fat(void **state) {
     (void)state;
-    run_corpus("fuzz/corpus/fat", fat_input);
+    run_corpus("fat", fat_input);
 }
 
 static void test_ntfs(void **state) {
     (void)state;
-    run_corpus("fuzz/corpus/ntfs", ntfs_input);
+    run_corpus("ntfs", ntfs_input);
 }
 
 int main(void) {
