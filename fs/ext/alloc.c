@@ -14,6 +14,22 @@
 
 #include "write.h"
 
+/* The first free run in [from, to), at most `want` long; false: there is none. */
+static bool find_run(struct ext *ext, uint64_t from, uint64_t to, uint64_t want, uint64_t *block, uint64_t *got) {
+    ext2fs_block_bitmap taken = writer_of(ext)->taken;
+    blk64_t start, end;
+    if (from >= to || ext2fs_find_first_zero_block_bitmap2(taken, from, to - 1, &start) != 0)
+        return false;
+    uint64_t last = to - start < want ? to - 1 : start + want - 1;
+    if (ext2fs_find_first_set_block_bitmap2(taken, start, last, &end) != 0)
+        end = last + 1;
+    *block = start;
+    *got = end - start;
+    return true;
+}
+
+/* ---- the library asks ---- */
+
 static errcode_t take_one(ext2_filsys lib, blk64_t goal, blk64_t *block) {
     struct ext *ext = lib->priv_data;
     struct img_error err;
@@ -21,6 +37,29 @@ static errcode_t take_one(ext2_filsys lib, blk64_t goal, blk64_t *block) {
     int ret = alloc_run(ext, goal, 1, &found, &got, &err);
     *block = found;
     return ret == -ENOSPC ? EXT2_ET_BLOCK_ALLOC_FAIL : ret < 0 ? EXT2_ET_NO_MEMORY : 0;
+}
+
+/* A run; directories that have an index grow so. Taken at once: before the library says that it has put the run into
+ * use it takes blocks for the map that the run is entered into. If it does not use the run, that is free again with the
+ * next transaction. */
+static errcode_t take_range(ext2_filsys lib, int flags, blk64_t goal, blk64_t want, blk64_t *block, blk64_t *got) {
+    struct ext *ext = lib->priv_data;
+    bool fixed = flags & EXT2_NEWRANGE_FIXED_GOAL, all = flags & EXT2_NEWRANGE_MIN_LENGTH;
+    uint64_t found = 0, length = 0;
+    if (goal <= ext->first_block || goal >= ext->blocks)
+        goal = ext->first_block + 1;
+    for (uint64_t from = goal; find_run(ext, from, ext->blocks, want, &found, &length); from = found + length) {
+        if ((!fixed || found == goal) && (!all || length >= want)) {
+            ext2fs_mark_block_bitmap_range2(writer_of(ext)->taken, found, (unsigned)length);
+            *block = found;
+            *got = length;
+            return 0;
+        }
+        if (fixed)
+            break;
+    }
+    return fixed || goal == ext->first_block + 1 ? EXT2_ET_BLOCK_ALLOC_FAIL
+                                                 : take_range(lib, flags, ext->first_block + 1, want, block, got);
 }
 
 /* The library says that it has put a block into use, or out of it. */
@@ -33,6 +72,11 @@ static void note(ext2_filsys lib, blk64_t block, int in_use) {
         ext2fs_mark_block_bitmap2(unjournaled->later, block);
         ext2fs_block_alloc_stats2(lib, block, +1);
     }
+}
+
+static void note_range(ext2_filsys lib, blk64_t block, blk_t count, int in_use) {
+    for (blk_t i = 0; i < count; i++)
+        note(lib, block + i, in_use);
 }
 
 static void mark(struct ext *ext, ext2fs_block_bitmap map, uint64_t block) {
@@ -65,7 +109,9 @@ int alloc_open(struct ext *ext, struct img_error *err) {
         return ext_io_fail(ext->io, err, code, "The maps of free blocks and inodes cannot be read");
     ext->lib->priv_data = ext;
     ext2fs_set_alloc_block_callback(ext->lib, take_one, NULL);
+    ext2fs_set_new_range_callback(ext->lib, take_range, NULL);
     ext2fs_set_block_alloc_stats_callback(ext->lib, note, NULL);
+    ext2fs_set_block_alloc_stats_range_callback(ext->lib, note_range, NULL);
     int ret = writer_of(ext)->journal ? 0 : open_unjournaled(ext, err);
     return ret < 0 ? ret : alloc_committed(ext, err);
 }
@@ -139,20 +185,6 @@ void alloc_release(struct ext *ext) {
 }
 
 /* ---- what is taken ---- */
-
-/* The first free run in [from, to), at most `want` long; false: there is none. */
-static bool find_run(struct ext *ext, uint64_t from, uint64_t to, uint64_t want, uint64_t *block, uint64_t *got) {
-    ext2fs_block_bitmap taken = writer_of(ext)->taken;
-    blk64_t start, end;
-    if (from >= to || ext2fs_find_first_zero_block_bitmap2(taken, from, to - 1, &start) != 0)
-        return false;
-    uint64_t last = to - start < want ? to - 1 : start + want - 1;
-    if (ext2fs_find_first_set_block_bitmap2(taken, start, last, &end) != 0)
-        end = last + 1;
-    *block = start;
-    *got = end - start;
-    return true;
-}
 
 int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, uint64_t *got, struct img_error *err) {
     if (goal <= ext->first_block || goal >= ext->blocks)
