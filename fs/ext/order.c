@@ -19,6 +19,9 @@
  * That is why names come before births and go after deaths. Bits in the maps may always be too many, counts of names
  * may be wrong: both it mends.
  *
+ * One thing it does not mend without a question: a cut while a directory's index gets another leaf, of which the names
+ * are in the old one, too.
+ *
  * Inodes are written one by one, for those of one block may belong to different phases.
  */
 #include <errno.h>
