@@ -2,7 +2,7 @@
 /* test_ext_order.c - what a power cut leaves of changes of an ext filesystem that has no journal.
  *
  * In each state that a cut could leave (any subset of what was written behind the last flush), e2fsck -p must mend all
- * by itself and find nothing more (-fn); only where the leaves of an index are split may it ask (-y). After that no old
+ * by itself; only where the leaves of an index are split may it ask (-y). After that no old
  * file is damaged, one that was replaced has its old or its
  * new content, one that was renamed is whole under one of its names, and a new name is missing or its file is whole.
  *
@@ -126,16 +126,15 @@ static void prepare(struct recorder *r, struct fs *fs) {
 static void add(struct recorder *r, struct fs *fs) {
     struct img_error err = {0};
     char name[64], value[700];
-    uint64_t a = put_dir(fs, fs->root, "a"), b = put_dir(fs, a, "b"), c = put_dir(fs, b, "c");
-    uint64_t many = find(fs, fs->root, "many");
+    uint64_t a = put_dir(fs, fs->root, "a"), many = find(fs, fs->root, "many");
     put(fs, a, "x", 1000, 'x');
-    uint64_t y = put(fs, b, "y", 30000, 'y');
-    put(fs, c, "z", 10, 'z');
-    must(fs->write_ops->link(fs, fs->root, "also", 4, y, &err), &err);
-    for (int i = 0; i < MANY && many; i++) {
+    for (int i = 0; i < MANY && many; i++) { /* so that the next inodes lie in another block */
         many_name(name, "new", i);
         put(fs, many, name, 100, 'm');
     }
+    uint64_t b = put_dir(fs, a, "b"), y = put(fs, b, "y", 30000, 'y'), c = put_dir(fs, b, "c");
+    put(fs, c, "z", 10, 'z');
+    must(fs->write_ops->link(fs, fs->root, "also", 4, y, &err), &err);
     fill(value, sizeof(value), 'v');
     must(fs->write_ops->set_xattr(fs, find(fs, fs->root, "keep"), "user.large", value, sizeof(value), &err), &err);
     put(fs, fs->root, "replaced", 70001, 'B');
@@ -236,15 +235,17 @@ static int run(const char *command) {
 
 static const char *mending = "e2fsck -p cut.img >cut.out 2>&1";
 
+/* A map that lacks what is in use would let a guest that does not look give it away. */
 static void mend(unsigned char *bytes, size_t size, const char *what) {
     int fd = open("cut.img", O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
     assert_int_equal(write(fd, bytes, size), size);
-    int mended = run(mending), sound = run("e2fsck -fn cut.img >>cut.out 2>&1");
+    int before = run("e2fsck -fn cut.img >cut.before 2>&1"), mended = before ? run(mending) : 0;
+    bool lacking = run("grep -q 'bitmap differences:.* [+]' cut.before") == 0;
     assert_int_equal(pread(fd, bytes, size, 0), size);
     close(fd);
-    if (mended > 1 || sound != 0) {
-        run("cat cut.out >&2");
-        fail_msg("%s: e2fsck ends with %d and %d", what, mended, sound);
+    if (before && (mended != 1 || lacking)) {
+        run("cat cut.before cut.out >&2");
+        fail_msg("%s: e2fsck ends with %d%s", what, mended, lacking ? ", the maps lack something" : "");
     }
 }
 
