@@ -105,6 +105,11 @@ int ext_commit(struct fs *fs, struct img_error *err);
 
 int ordered_commit(struct ext *ext, struct img_error *err);
 
+/* ---- orphan.c ---- */
+
+/* Ends what the guest had begun to end: files without a name, and such that were being cut. -EUCLEAN */
+int orphans_release(struct ext *ext, struct img_error *err);
+
 /* ---- inodes: put.c ---- */
 
 /* Reads all of an inode into a buffer of ext->inode_size bytes at least, which the caller frees. */
