@@ -99,14 +99,14 @@ make && change "ssv last_orphan $((other + 5))"
 wrong "an inode that is not in use" "cannot be"
 make && change "freeb $(debugfs -R 'bmap /file 3' a.img 2>/dev/null)" "sif /file links_count 0" "ssv last_orphan $file"
 wrong "blocks that are not in use" "not in use"
-if make -O orphan_file 2>/dev/null; then
+if make -b 4096 -O orphan_file 2>/dev/null; then
     orphans=$(dumpe2fs -h a.img 2>/dev/null | sed -n 's/^Orphan file inode: *//p')
     block=$(debugfs -R "bmap <$orphans> 0" a.img 2>/dev/null)
     change "feature orphan_present"
     put a.img
     is "$status:$err" 0: "a file of orphans that has none"
     check "... is sound then" sound a.img
-    make -O orphan_file && change "feature orphan_present"
+    make -b 4096 -O orphan_file && change "feature orphan_present"
     printf x | dd of=a.img bs=1 seek=$((4096 * block + 8)) conv=notrunc status=none
     wrong "a file of orphans that is damaged" "damaged"
 else
