@@ -68,7 +68,7 @@ LONG_CLI := tests/cli/measure.t tests/cli/kill.t
 TESTS ?= $(BIG_BIN) $(filter-out $(if $(filter tsan,$(FLAVOUR)),$(GUEST_BIN)),$(UNIT_BIN)) \
     $(if $(filter tsan,$(FLAVOUR)),,$(filter-out $(if $(filter asan,$(FLAVOUR)),$(LONG_CLI)),$(CLI_TESTS)))
 # Tests of guests' filesystems and volumes: all in one thread.
-GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts fat fat_write fuzz_ext fuzz_guest inspect late ntfs \
+GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts ext_order fat fat_write fuzz_ext fuzz_guest inspect late ntfs \
     overlay packages volumes xfs)
 # Seconds that one program may take.
 TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)

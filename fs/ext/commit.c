@@ -9,8 +9,7 @@
  *   | the filesystem's superblock: nothing needs recovery
  *   |
  * A journal that holds something while the superblock says that nothing needs recovery is never on the disk: e2fsck
- * would ask what that means. A filesystem without a journal gets its blocks in the order of the disk, and a cut in
- * between leaves what e2fsck has to mend.
+ * would ask what that means. What becomes of a filesystem without a journal is told in order.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -252,38 +251,37 @@ static int write_places(struct ext *ext, const struct dirty_block *list, size_t 
     return ret < 0 ? ret : device_flush(ext->fs.device, err);
 }
 
-static int write_transaction(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
-    struct journal *journal = writer_of(ext)->journal;
-    int ret = journal ? commit_log(ext, list, count, err) : device_flush(ext->fs.device, err);
+static int journaled_commit(struct ext *ext, struct img_error *err) {
+    struct dirty_block *list = NULL;
+    size_t count = 0;
+    int ret = commit_gather(ext, &list, &count, err);
+    if (ret == 0)
+        ret = commit_log(ext, list, count, err);
     if (ret == 0)
         ret = write_places(ext, list, count, err);
-    return ret < 0 || !journal ? ret : log_empty(ext, journal->sequence + 1, err);
+    free(list);
+    return ret < 0 ? ret : log_empty(ext, writer_of(ext)->journal->sequence + 1, err);
 }
 
-/* What the library keeps in memory becomes blocks: maps, descriptors, the superblock. */
-static int gather(struct ext *ext, struct img_error *err) {
+int commit_gather(struct ext *ext, struct dirty_block **list, size_t *count, struct img_error *err) {
     if (writer_of(ext)->journal)
         ext2fs_set_feature_journal_needs_recovery(super_of(ext));
     errcode_t code = ext2fs_flush2(ext->lib, EXT2_FLAG_FLUSH_NO_SYNC);
     ext2fs_clear_feature_journal_needs_recovery(super_of(ext));
-    return code ? ext_io_fail(ext->io, err, code, "The changes cannot be gathered") : 0;
+    if (code)
+        return ext_io_fail(ext->io, err, code, "The changes cannot be gathered");
+    *count = dirty_count(writer_of(ext)->dirty);
+    return dirty_list(writer_of(ext)->dirty, list, err);
 }
 
 int ext_commit(struct fs *fs, struct img_error *err) {
     struct ext *ext = ext_of(fs);
     struct writer *writer = writer_of(ext);
-    struct dirty_block *list;
     if (writer->broken)
         return fail(err, -EIO, "A change of the filesystem failed, and nothing more is written to it");
     if (!(ext->lib->flags & EXT2_FLAG_CHANGED) && dirty_count(writer->dirty) == 0)
         return 0;
-    int ret = gather(ext, err);
-    if (ret == 0)
-        ret = dirty_list(writer->dirty, &list, err);
-    if (ret == 0) {
-        ret = write_transaction(ext, list, dirty_count(writer->dirty), err);
-        free(list);
-    }
+    int ret = writer->journal ? journaled_commit(ext, err) : ordered_commit(ext, err);
     if (ret < 0) {
         writer->broken = true;
         return ret;

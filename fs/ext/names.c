@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* names.c - names in directories, changed: files made, linked, renamed, taken away (write.h). */
+/* names.c - names in directories, changed: files made, linked, taken away (write.h). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 /* ---- directories ---- */
 
-static int type_in_directory(uint32_t mode) {
+int type_in_directory(uint32_t mode) {
     switch (mode & S_IFMT) {
     case S_IFREG:
         return EXT2_FT_REG_FILE;
@@ -34,8 +34,8 @@ static int type_in_directory(uint32_t mode) {
     }
 }
 
-/* May names be changed in there? The kernel would see encrypted and folded names differently than we write them. */
-static int check_directory(struct ext *ext, uint64_t dir, struct img_error *err) {
+/* The kernel would see encrypted and folded names differently than we write them. */
+int check_directory(struct ext *ext, uint64_t dir, struct img_error *err) {
     struct node *node;
     int ret = node_get(ext, dir, &node, err);
     if (ret < 0)
@@ -50,8 +50,7 @@ static int check_directory(struct ext *ext, uint64_t dir, struct img_error *err)
     return ret;
 }
 
-/* The directory's own times, now that its entries have changed; `links`: by how many directories more or less. */
-static int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_error *err) {
+int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_error *err) {
     struct ext2_inode_large *inode;
     struct fs_time now = time_now();
     int ret = inode_read(ext, dir, &inode, err);
@@ -66,8 +65,7 @@ static int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_
     return ret;
 }
 
-static int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, uint32_t mode,
-                     struct img_error *err) {
+int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, uint32_t mode, struct img_error *err) {
     errcode_t code = ext2fs_link(ext->lib, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
     if (code == EXT2_ET_DIR_NO_SPACE) {
         code = ext2fs_expand_dir(ext->lib, (ext2_ino_t)dir);
@@ -78,10 +76,14 @@ static int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t i
     return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
 }
 
-static int take_entry(struct ext *ext, uint64_t dir, const char *name, struct img_error *err) {
+int take_entry(struct ext *ext, uint64_t dir, const char *name, struct img_error *err) {
     errcode_t code = ext2fs_unlink(ext->lib, (ext2_ino_t)dir, name, 0, 0);
     forget_nodes(ext);
     return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
+}
+
+int separate(struct ext *ext, struct img_error *err) {
+    return writer_of(ext)->journal ? 0 : ext_commit(&ext->fs, err);
 }
 
 static int any_entry(void *opaque, const struct fs_entry *entry) {
@@ -108,28 +110,31 @@ static int free_attributes(struct ext *ext, uint64_t ino, struct img_error *err)
     return code ? change_failed(ext, code, "Attributes cannot be given up", err) : 0;
 }
 
-/* The last name of an inode is gone. */
-static int free_inode(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
+int free_content(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
     errcode_t code = 0;
-    bool directory = S_ISDIR(inode->i_mode);
     int ret = 0;
     if (ext2fs_file_acl_block(ext->lib, (struct ext2_inode *)inode) || ext2fs_has_feature_ea_inode(super_of(ext)))
         ret = free_attributes(ext, ino, err);
     if (ret == 0 && ext2fs_inode_has_valid_blocks2(ext->lib, (struct ext2_inode *)inode))
         code = ext2fs_block_iterate3(ext->lib, (ext2_ino_t)ino, BLOCK_FLAG_READ_ONLY, NULL, free_block, NULL);
-    if (ret == 0 && code)
-        ret = change_failed(ext, code, "A file's blocks cannot be given up", err);
-    if (ret < 0)
-        return ret;
-    size_t size = ext->inode_size;
-    memset(inode, 0, size);
-    inode->i_dtime = (uint32_t)time_now().seconds;
-    ext2fs_inode_alloc_stats2(ext->lib, (ext2_ino_t)ino, -1, directory);
-    return inode_write(ext, ino, inode, err);
+    return ret == 0 && code ? change_failed(ext, code, "A file's blocks cannot be given up", err) : ret;
 }
 
-/* One name less, of a file or an empty directory. */
-static int drop_link(struct ext *ext, uint64_t ino, struct img_error *err) {
+int free_empty_inode(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
+    bool directory = S_ISDIR(inode->i_mode);
+    memset(inode, 0, ext->inode_size);
+    inode->i_dtime = (uint32_t)time_now().seconds;
+    int ret = alloc_free_inode(ext, ino, directory, err);
+    return ret < 0 ? ret : inode_write(ext, ino, inode, err);
+}
+
+/* The last name of an inode is gone. */
+static int free_inode(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err) {
+    int ret = free_content(ext, ino, inode, err);
+    return ret < 0 ? ret : free_empty_inode(ext, ino, inode, err);
+}
+
+int drop_link(struct ext *ext, uint64_t ino, struct img_error *err) {
     struct ext2_inode_large *inode;
     struct fs_time now = time_now();
     int ret = inode_read(ext, ino, &inode, err);
@@ -148,21 +153,17 @@ static int drop_link(struct ext *ext, uint64_t ino, struct img_error *err) {
 
 /* ---- taking names away ---- */
 
-struct victim {
-    uint64_t ino;
-    bool directory;
-};
-
-/* What has this name, and may it go? -ENOENT: nothing has. */
-static int find_victim(struct ext *ext, uint64_t dir, const char *name, size_t length, struct victim *victim,
-                       struct img_error *err) {
+int find_victim(struct ext *ext, uint64_t dir, const char *name, size_t length, struct victim *victim,
+                struct img_error *err) {
     struct node *node;
     int ret = ext_lookup(&ext->fs, dir, name, length, &victim->ino, err);
     if (ret == 0)
         ret = node_get(ext, victim->ino, &node, err);
     if (ret < 0)
         return ret;
-    victim->directory = S_ISDIR(node->inode->i_mode);
+    victim->mode = node->inode->i_mode;
+    victim->links = node->inode->i_links_count;
+    victim->directory = S_ISDIR(victim->mode);
     if (victim->ino < EXT2_FIRST_INO(super_of(ext)) || node_has(node, EXT2_IMMUTABLE_FL | EXT2_APPEND_FL))
         ret = fail(err, -EPERM, "Inode %" PRIu64 " may not be removed", victim->ino);
     node_put(ext, node);
@@ -188,12 +189,15 @@ int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, str
         ret = check_directory(ext, dir, err);
     if (ret == 0)
         ret = find_victim(ext, dir, name, length, &victim, err);
-    return ret < 0 ? ret : remove_victim(ext, dir, name, &victim, err);
+    if (ret == 0 && victim.directory)
+        ret = separate(ext, err);
+    if (ret == 0)
+        ret = remove_victim(ext, dir, name, &victim, err);
+    return ret < 0 || !victim.directory ? ret : separate(ext, err);
 }
 
-/* Room for a new entry of that name: what has it already goes, if that is wanted. */
-static int make_place(struct ext *ext, uint64_t dir, const char *name, size_t length, bool replace, bool by_directory,
-                      struct img_error *err) {
+int make_place(struct ext *ext, uint64_t dir, const char *name, size_t length, bool replace, bool by_directory,
+               struct img_error *err) {
     struct victim victim = {0};
     if (length == 0 || length > EXT2_NAME_LEN || memchr(name, '/', length))
         return fail(err, length > EXT2_NAME_LEN ? -ENAMETOOLONG : -EINVAL, "File name too long, or none");
@@ -232,8 +236,7 @@ static void fill_device(struct ext2_inode_large *inode, const struct fs_new *fil
         inode->i_block[1] = (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12;
 }
 
-/* An inode of its own, of a file that has no blocks yet. */
-static int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, struct img_error *err) {
+int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, struct img_error *err) {
     size_t size = ext->inode_size > sizeof(struct ext2_inode_large) ? ext->inode_size : sizeof(struct ext2_inode_large);
     struct ext2_inode_large *inode = calloc(1, size);
     if (!inode)
@@ -245,14 +248,16 @@ static int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, 
         inode->i_generation = time_now().nanoseconds;
     if (S_ISCHR(file->mode) || S_ISBLK(file->mode))
         fill_device(inode, file);
-    else if (S_ISREG(file->mode) && ext2fs_has_feature_extents(super_of(ext))) {
+    else if (S_ISLNK(file->mode) && strlen(file->target) < sizeof(inode->i_block)) {
+        memcpy(inode->i_block, file->target, strlen(file->target));
+        inode->i_size = (uint32_t)strlen(file->target);
+    } else if ((S_ISREG(file->mode) || S_ISLNK(file->mode)) && ext2fs_has_feature_extents(super_of(ext))) {
         struct ext3_extent_header header = {
             .eh_magic = htole16(EXT3_EXT_MAGIC),
             .eh_max = htole16((sizeof(inode->i_block) - sizeof(header)) / sizeof(struct ext3_extent))};
         memcpy(inode->i_block, &header, sizeof(header));
         inode->i_flags |= EXT4_EXTENTS_FL;
     }
-    ext2fs_inode_alloc_stats2(ext->lib, (ext2_ino_t)ino, +1, 0);
     int ret = inode_write(ext, ino, inode, err);
     free(inode);
     return ret;
@@ -291,10 +296,12 @@ int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, con
         ret = check_directory(ext, dir, err);
     if (ret == 0 && S_ISLNK(file->mode) && (!file->target || !*file->target || strlen(file->target) >= ext->block_size))
         ret = fail(err, -ENAMETOOLONG, "A symbolic link's target is empty or too long");
+    if (ret == 0 && file->replace && !writer_of(ext)->journal)
+        ret = replace_inside(ext, dir, name, length, file, ino, err);
     if (ret == 0)
         ret = make_place(ext, dir, name, length, file->replace, S_ISDIR(file->mode), err);
-    if (ret < 0)
-        return ret;
+    if (ret != 0)
+        return ret < 0 ? ret : 0;
     errcode_t code = ext2fs_new_inode(ext->lib, (ext2_ino_t)dir, (int)file->mode, NULL, &new);
     if (code)
         return change_failed(ext, code, "No inode can be had", err);
@@ -302,6 +309,7 @@ int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, con
     if (S_ISDIR(file->mode) || S_ISLNK(file->mode))
         ret = make_by_library(ext, dir, name, new, file, err);
     else {
+        ext2fs_inode_alloc_stats2(ext->lib, new, +1, 0);
         ret = make_plain(ext, new, file, err);
         if (ret == 0)
             ret = put_entry(ext, dir, name, new, file->mode, err);
@@ -310,8 +318,7 @@ int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, con
     return ret < 0 ? ret : touch_directory(ext, dir, 0, err);
 }
 
-/* One name more; counted before it is there. */
-static int add_link(struct ext *ext, uint64_t ino, uint32_t *mode, struct img_error *err) {
+int add_link(struct ext *ext, uint64_t ino, uint32_t *mode, struct img_error *err) {
     struct ext2_inode_large *inode;
     struct fs_time now = time_now();
     int ret = inode_read(ext, ino, &inode, err);
@@ -344,74 +351,4 @@ int ext_link(struct fs *fs, uint64_t dir, const char *name, size_t length, uint6
     if (ret == 0)
         ret = put_entry(ext, dir, name, ino, mode, err);
     return ret < 0 ? ret : touch_directory(ext, dir, 0, err);
-}
-
-/* ---- renaming ---- */
-
-struct parent {
-    ext2_ino_t ino;
-};
-
-static int set_parent(ext2_ino_t dir, int entry, struct ext2_dir_entry *dirent, int offset, int block_size, char *block,
-                      void *opaque) {
-    (void)dir, (void)entry, (void)offset, (void)block_size, (void)block;
-    if (ext2fs_dirent_name_len(dirent) != 2 || memcmp(dirent->name, "..", 2) != 0)
-        return 0;
-    dirent->inode = ((struct parent *)opaque)->ino;
-    return DIRENT_CHANGED | DIRENT_ABORT;
-}
-
-static int move_directory(struct ext *ext, uint64_t ino, uint64_t from, uint64_t to, struct img_error *err) {
-    struct parent parent = {(ext2_ino_t)to};
-    errcode_t code =
-        ext2fs_dir_iterate2(ext->lib, (ext2_ino_t)ino, DIRENT_FLAG_INCLUDE_EMPTY, NULL, set_parent, &parent);
-    if (code)
-        return change_failed(ext, code, "A directory cannot be moved", err);
-    int ret = touch_directory(ext, from, -1, err);
-    return ret < 0 ? ret : touch_directory(ext, to, +1, err);
-}
-
-/* A directory may not come into itself. */
-static int check_no_circle(struct ext *ext, uint64_t ino, uint64_t dir, struct img_error *err) {
-    ext2_ino_t at = (ext2_ino_t)dir;
-    for (unsigned depth = 0; at != EXT2_ROOT_INO && depth < 4096; depth++) {
-        if (at == ino)
-            return fail(err, -EINVAL, "A directory cannot be moved into itself");
-        errcode_t code = ext2fs_lookup(ext->lib, at, "..", 2, NULL, &at);
-        if (code)
-            return ext_io_fail(ext->io, err, code, "A directory has no parent");
-    }
-    return 0;
-}
-
-int ext_rename(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
-               size_t new_length, struct img_error *err) {
-    struct ext *ext = ext_of(fs);
-    uint64_t ino = 0, there = 0;
-    struct fs_stat stat = {0};
-    int ret = change_begin(ext, err);
-    if (ret == 0)
-        ret = check_directory(ext, dir, err);
-    if (ret == 0)
-        ret = check_directory(ext, new_dir, err);
-    if (ret == 0)
-        ret = ext_lookup(fs, dir, name, length, &ino, err);
-    if (ret == 0)
-        ret = ext_stat(fs, ino, &stat, err);
-    if (ret == 0 && S_ISDIR(stat.mode))
-        ret = check_no_circle(ext, ino, new_dir, err);
-    if (ret < 0)
-        return ret;
-    if (ext_lookup(fs, new_dir, new_name, new_length, &there, NULL) == 0 && there == ino)
-        return 0; /* as rename(2) has it for two names of one file */
-    ret = make_place(ext, new_dir, new_name, new_length, true, S_ISDIR(stat.mode), err);
-    if (ret == 0)
-        ret = put_entry(ext, new_dir, new_name, ino, stat.mode, err);
-    if (ret == 0)
-        ret = take_entry(ext, dir, name, err);
-    if (ret == 0 && S_ISDIR(stat.mode) && dir != new_dir)
-        ret = move_directory(ext, ino, dir, new_dir, err);
-    if (ret == 0)
-        ret = touch_directory(ext, dir, 0, err);
-    return ret < 0 || dir == new_dir ? ret : touch_directory(ext, new_dir, 0, err);
 }

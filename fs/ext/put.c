@@ -200,7 +200,7 @@ int ext_append(struct fs *fs, uint64_t ino, const void *buffer, size_t count, ui
     if (ret < 0)
         return ret;
     uint64_t old = node->size, end = offset + count;
-    if (!S_ISREG(node->inode->i_mode) || offset < old)
+    if (!(S_ISREG(node->inode->i_mode) || (S_ISLNK(node->inode->i_mode) && old == 0)) || offset < old)
         ret = fail(err, -EINVAL, "Inode %" PRIu64 " is not written from its end of %" PRIu64, ino, old);
     else if (offset % ext->block_size != 0 && (offset >> ext->block_bits) == (old - 1) >> ext->block_bits && old > 0)
         ret = fill_last(ext, node, bytes, count, offset, &done, err);

@@ -9,6 +9,9 @@
  *
  * Since each transaction ends with an empty journal, no block of an older one can be replayed over newer data, and
  * there are no revoke records.
+ *
+ * A filesystem without a journal has its blocks written in an order of dependence instead (order.c), and what a change
+ * frees is freed behind all of it.
  */
 #ifndef FS_EXT_WRITE_H
 #define FS_EXT_WRITE_H
@@ -38,13 +41,26 @@ void dirty_forget(struct dirty *dirty);
 
 /* ---- the writer ---- */
 
+/* What there is only without a journal. */
+struct unjournaled {
+    ext2fs_block_bitmap maps;  /* where the maps of what is free and the groups' descriptors lie */
+    ext2fs_block_bitmap begun; /* in use when the transaction began */
+    ext2fs_block_bitmap later; /* to be freed behind the transaction */
+    struct gone_inode {
+        uint64_t ino;
+        bool directory;
+    } * gone; /* ... inodes */
+    size_t count, room;
+};
+
 struct writer {
     struct dirty *dirty;
     ext2fs_block_bitmap taken; /* in use now, or when the transaction began */
-    struct journal *journal;   /* NULL: there is none */
-    uint64_t blocks;           /* of a transaction, its descriptors and its commit block included */
-    struct fs_write_ops ops;   /* whole where there is a journal */
-    bool broken;               /* a change ended in the middle: nothing more may be committed */
+    struct unjournaled *unjournaled;
+    struct journal *journal; /* NULL: there is none */
+    uint64_t blocks;         /* of a transaction, its descriptors and its commit block included */
+    struct fs_write_ops ops; /* whole where there is a journal */
+    bool broken;             /* a change ended in the middle: nothing more may be committed */
 };
 
 static inline struct writer *writer_of(struct ext *ext) {
@@ -69,6 +85,9 @@ int alloc_open(struct ext *ext, struct img_error *err);
 void alloc_close(struct ext *ext);
 /* What was freed may be used again. */
 int alloc_committed(struct ext *ext, struct img_error *err);
+int alloc_free_inode(struct ext *ext, uint64_t ino, bool directory, struct img_error *err);
+/* Without a journal: what waited for the end of the transaction is free now. */
+void alloc_release(struct ext *ext);
 /* Up to `want` free blocks one after another, the nearest behind `goal`, which are then in use. -ENOSPC. */
 int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, uint64_t *got, struct img_error *err);
 
@@ -78,7 +97,18 @@ int log_open(struct ext *ext, struct img_error *err);
 /* After the log was replayed for real: it is empty, and the next transaction's number is `sequence`. */
 int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err);
 void log_close(struct ext *ext);
+/* What the library keeps in memory becomes blocks; all of them. The array is the caller's to free. */
+int commit_gather(struct ext *ext, struct dirty_block **list, size_t *count, struct img_error *err);
 int ext_commit(struct fs *fs, struct img_error *err);
+
+/* ---- order.c ---- */
+
+int ordered_commit(struct ext *ext, struct img_error *err);
+
+/* ---- orphan.c ---- */
+
+/* Ends what the guest had begun to end: files without a name, and such that were being cut. -EUCLEAN */
+int orphans_release(struct ext *ext, struct img_error *err);
 
 /* ---- inodes: put.c ---- */
 
@@ -100,7 +130,52 @@ int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, con
                struct img_error *err);
 int ext_link(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t ino, struct img_error *err);
 int ext_unlink(struct fs *fs, uint64_t dir, const char *name, size_t length, struct img_error *err);
+
+/* What has a name that is to go. */
+struct victim {
+    uint64_t ino;
+    uint32_t mode;
+    unsigned links;
+    bool directory;
+};
+
+/* What has this name, and may it go? -ENOENT: nothing has. */
+int find_victim(struct ext *ext, uint64_t dir, const char *name, size_t length, struct victim *victim,
+                struct img_error *err);
+int type_in_directory(uint32_t mode);
+/* May names be changed in there? */
+int check_directory(struct ext *ext, uint64_t dir, struct img_error *err);
+/* Room for a new entry of that name: what has it already goes, if that is wanted. */
+int make_place(struct ext *ext, uint64_t dir, const char *name, size_t length, bool replace, bool by_directory,
+               struct img_error *err);
+int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, uint32_t mode, struct img_error *err);
+int take_entry(struct ext *ext, uint64_t dir, const char *name, struct img_error *err);
+/* One name more, counted before it is there; one less, of a file or an empty directory. */
+int add_link(struct ext *ext, uint64_t ino, uint32_t *mode, struct img_error *err);
+int drop_link(struct ext *ext, uint64_t ino, struct img_error *err);
+/* The directory's own times, now that its entries have changed; `links`: by how many directories more or less. */
+int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_error *err);
+/* Fills an inode of a file that has no blocks yet, or a short target. */
+int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, struct img_error *err);
+/* Blocks and attributes of an inode that ends, or gets others; and the inode that has none any more. */
+int free_content(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err);
+int free_empty_inode(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err);
+/* Without a journal, changes of which one must be durable before the other are commits of their own. */
+int separate(struct ext *ext, struct img_error *err);
+
+/* ---- rename.c ---- */
+
 int ext_rename(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t new_dir, const char *new_name,
                size_t new_length, struct img_error *err);
+
+/* ---- replace.c: without a journal ---- */
+
+/* A new file takes the inode of the one that it replaces. 1: done; 0: that cannot be, or there is none. */
+int replace_inside(struct ext *ext, uint64_t dir, const char *name, size_t length, const struct fs_new *file,
+                   uint64_t *ino, struct img_error *err);
+/* What inode `ino` has becomes the content of the one with that name, and `ino` ends. 1: done; 0: that cannot be. */
+int take_over(struct ext *ext, uint64_t dir, const char *name, size_t length, uint64_t ino, struct img_error *err);
+/* Is the inode not on the disk yet? */
+bool is_born(struct ext *ext, uint64_t ino);
 
 #endif

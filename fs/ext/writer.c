@@ -27,8 +27,8 @@ static int check_features(struct ext *ext, struct img_error *err) {
         why = "has errors; e2fsck has to mend them first";
     else if (!(super->s_state & EXT2_VALID_FS) && !ext2fs_has_feature_journal(super))
         why = "was not unmounted cleanly; e2fsck has to look at it first";
-    else if (super->s_last_orphan || ext2fs_has_feature_orphan_present(super))
-        why = "has files that were open when it was cut off; mount it once, or let e2fsck remove them";
+    else if ((super->s_last_orphan || ext2fs_has_feature_orphan_present(super)) && !ext2fs_has_feature_journal(super))
+        why = "has files that were open when it was cut off; e2fsck has to remove them first";
     else if (ext2fs_has_feature_bigalloc(super))
         why = "has clusters (bigalloc), which are not changed here";
     else if (ext2fs_has_feature_quota(super) || ext2fs_has_feature_project(super))
@@ -108,7 +108,7 @@ int writer_open(struct ext *ext, const struct fs_open_options *options, struct i
     ext->writer->ops = ext_write_ops;
     ext->writer->ops.whole = ext->writer->journal != NULL;
     ext->fs.write_ops = &ext->writer->ops;
-    return 0;
+    return options->dry_run ? 0 : orphans_release(ext, err);
 }
 
 void writer_close(struct ext *ext) {

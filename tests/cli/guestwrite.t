@@ -92,6 +92,26 @@ done <<LIST
 $kinds
 LIST
 
+# ---- a directory that has an index, and grows: its leaves are split, its map becomes a tree ----
+mkdir -p old/dir more/dir
+for i in $(seq 1000 1600); do
+    : >"old/dir/old-$i-with-a-name-of-some-length"
+    echo "$i" >"more/dir/new-$i-with-a-name-of-some-length"
+done
+for options in '-J size=4' '-O ^has_journal'; do
+    rm -f a.img && truncate -s 32M a.img
+    # shellcheck disable=SC2086 # options are words
+    mke2fs -q -F -t ext4 -b 1024 $options -d old a.img && e2fsck -fyD a.img >fsck 2>&1
+    into copy-in a.img more/dir /
+    is "$status" 0 "$options: many names go into a directory with an index"
+    check "$options: e2fsck finds nothing" sound a.img
+    if [ -n "$can_mount" ]; then
+        mount -o loop,ro a.img mnt && mounted=$work/mnt
+        is "$(cat mnt/dir/new-* | cmp - <(seq 1000 1600) && ls mnt/dir | wc -l)" 1202 "$options: the kernel finds all"
+        umount mnt && mounted=
+    fi
+done
+
 # ---- an archive ----
 rm -f a.img && truncate -s 64M a.img && mke2fs -q -F -t ext4 a.img
 tar -C src -czf src.tar.gz --xattrs --acls .

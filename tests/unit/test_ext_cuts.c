@@ -20,79 +20,13 @@
 
 #include <cmocka.h>
 
-#include "fs/device.h"
+#include "cuts.h"
 #include "fs/vfs.h"
 #include "fs/vfs_write.h"
 #include "scratch.h"
 
 #define SIZE (8u << 20)
-#define SECTOR 512u
-#define SUPER 1024u
-#define OPS_MAX 4096
 #define SUBSETS 6 /* random ones between two flushes */
-
-/* ---- the device ---- */
-
-struct op {
-    uint64_t offset;
-    size_t count;         /* 0: a flush */
-    unsigned char *bytes; /* NULL: a flush */
-    int committed;        /* transactions that had been acknowledged before it */
-};
-
-struct recorder {
-    struct device device;
-    unsigned char *bytes;
-    struct op *ops;
-    size_t nops;
-    int committed;
-};
-
-static int recorder_read(struct device *device, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
-    (void)err;
-    memcpy(buffer, ((struct recorder *)device)->bytes + offset, count);
-    return 0;
-}
-
-static void record(struct recorder *r, const void *buffer, size_t count, uint64_t offset) {
-    assert_true(r->nops < OPS_MAX);
-    struct op *op = &r->ops[r->nops++];
-    *op = (struct op){.offset = offset, .count = count, .committed = r->committed};
-    if (count) {
-        op->bytes = malloc(count);
-        memcpy(op->bytes, buffer, count);
-    }
-}
-
-static int recorder_write(struct device *device, const void *buffer, size_t count, uint64_t offset,
-                          struct img_error *err) {
-    struct recorder *r = (struct recorder *)device;
-    (void)err;
-    if (r->ops)
-        record(r, buffer, count, offset);
-    memcpy(r->bytes + offset, buffer, count);
-    return 0;
-}
-
-static int recorder_flush(struct device *device, struct img_error *err) {
-    struct recorder *r = (struct recorder *)device;
-    (void)err;
-    if (r->ops)
-        record(r, NULL, 0, 0);
-    return 0;
-}
-
-static void recorder_close(struct device *device) {
-    (void)device;
-}
-
-static const struct device_ops recorder_ops = {
-    .read = recorder_read, .write = recorder_write, .flush = recorder_flush, .close = recorder_close};
-
-static struct recorder on(unsigned char *bytes) {
-    return (struct recorder){.device = {.ops = &recorder_ops, .size = SIZE, .sector_size = SECTOR, .writable = true},
-                             .bytes = bytes};
-}
 
 /* ---- the files: what each transaction makes of them ---- */
 
@@ -197,8 +131,8 @@ static void check_by_e2fsck(const unsigned char *bytes, const char *what) {
     }
 }
 
-static void judge(unsigned char *bytes, int committed, const char *what) {
-    struct recorder r = on(bytes);
+static void judge(unsigned char *bytes, size_t size, int committed, const char *what) {
+    struct recorder r = recorder_on(bytes, size);
     struct fs *fs = open_fs(&r, false);
     int version = VERSIONS;
     while (version-- > 0 && !shows(fs, version))
@@ -209,29 +143,6 @@ static void judge(unsigned char *bytes, int committed, const char *what) {
     check_by_e2fsck(bytes, what);
 }
 
-static void apply(unsigned char *bytes, const struct op *op, size_t count) {
-    memcpy(bytes + op->offset, op->bytes, count);
-}
-
-/* One state: of the ops [from, to) behind the last flush those that `chosen` tells, whole or in part. */
-static void try(const unsigned char *durable, const struct recorder *r, size_t from, size_t to, unsigned kind,
-                unsigned *seed) {
-    unsigned char *bytes = malloc(SIZE);
-    char what[128];
-    memcpy(bytes, durable, SIZE);
-    for (size_t i = from; i < to; i++) {
-        const struct op *op = &r->ops[i];
-        unsigned dice = (unsigned)rand_r(seed) % 4;
-        if (kind == 0 || (kind == 1 && dice >= 2))
-            apply(bytes, op, op->count); /* all; some */
-        else if (kind == 1 && dice == 1 && op->count > SUPER)
-            apply(bytes, op, op->count / SECTOR / 2 * SECTOR); /* torn */
-    }
-    snprintf(what, sizeof(what), "a cut between ops %zu and %zu, kind %u", from, to, kind);
-    judge(bytes, to < r->nops ? r->ops[to].committed : r->committed, what);
-    free(bytes);
-}
-
 static void test_cuts(void **state) {
     (void)state;
     unsigned char *bytes = calloc(1, SIZE), *durable = malloc(SIZE);
@@ -240,7 +151,7 @@ static void test_cuts(void **state) {
     assert_int_equal(read(fd, bytes, SIZE), SIZE);
     close(fd);
 
-    struct recorder r = on(bytes);
+    struct recorder r = recorder_on(bytes, SIZE);
     struct img_error err = {0};
     struct fs *fs = open_fs(&r, true);
     put(fs, fs->root, "keep", S_IFREG | 0644, 9000, 'k');
@@ -249,7 +160,7 @@ static void test_cuts(void **state) {
     must(fs->write_ops->commit(fs, &err), &err);
     memcpy(durable, bytes, SIZE);
 
-    r.ops = calloc(OPS_MAX, sizeof(r.ops[0]));
+    recorder_start(&r);
     first(fs);
     must(fs->write_ops->commit(fs, &err), &err);
     r.committed = 1;
@@ -258,25 +169,10 @@ static void test_cuts(void **state) {
     r.committed = 2;
     fs_close(fs);
 
-    unsigned seed = 1;
-    size_t from = 0, states = 0;
-    for (size_t i = 0; i <= r.nops; i++) {
-        if (i < r.nops && r.ops[i].count)
-            continue;
-        try(durable, &r, from, i, 2, &seed); /* nothing of it */
-        for (int n = 0; n < SUBSETS && i > from; n++)
-            try(durable, &r, from, i, 1, &seed);
-        try(durable, &r, from, i, 0, &seed);
-        states += 2 + (i > from ? SUBSETS : 0);
-        for (size_t j = from; j < i; j++)
-            apply(durable, &r.ops[j], r.ops[j].count);
-        from = i + 1;
-    }
+    size_t states = cuts_try(durable, &r, SUBSETS, true, judge);
     assert_true(states > 30);
-    judge(bytes, 2, "the end");
-    for (size_t i = 0; i < r.nops; i++)
-        free(r.ops[i].bytes);
-    free(r.ops);
+    judge(bytes, SIZE, 2, "the end");
+    recorder_end(&r);
     free(bytes);
     free(durable);
 }
