@@ -233,10 +233,10 @@ ext() { # NAME OPTIONS mke2fs's options...
     shift 2
     crash "$name" 48M "$options" mke2fs -q -F "$@"
 }
-xfs() { # NAME mkfs.xfs's options...
-    name=$1
-    shift
-    crash "$name" 64M rw mkfs.xfs -q -f "$@"
+xfs() { # NAME SIZE mkfs.xfs's options...
+    name=$1 size=$2
+    shift 2
+    crash "$name" "$size" rw mkfs.xfs -q -f "$@"
 }
 
 wrapped=no
@@ -246,7 +246,7 @@ ext 'fast commit' rw -t ext4 -O fast_commit
 if [ "${GUEST_CRASHES:-}" = all ]; then
     ext 'data written back' data=writeback -t ext4
     ext 'fast commit, small blocks' rw -t ext4 -O fast_commit -b 1024
-    ext 'fast commit, inline data' rw -t ext4 -O fast_commit,inline_data -b 4096 -I 256
+    # With inline data kernel 6.18 ends in a BUG of its own when it replays fast commits, and hangs all that sync.
     ext 'fast commit, no checksums' rw -t ext4 -O 'fast_commit,^metadata_csum'
     ext 'ext3' rw -t ext3
     ext 'small journal' rw -t ext4 -b 1024 -J size=1
@@ -259,18 +259,19 @@ if [ "${GUEST_CRASHES:-}" = all ]; then
     ext 'clusters, large values' rw -t ext4 -O bigalloc,ea_inode,orphan_file -C 16384 -b 4096 -N 20000
 fi
 
+# The smallest logs that mkfs.xfs makes of each kind, so that they are written around.
 wrapped=yes
-xfs 'xfs, small log' -l size=6m
+xfs 'xfs, small log' 64M -l size=6m
 if [ "${GUEST_CRASHES:-}" = all ]; then
-    xfs 'xfs, reverse map' -l size=6m -m rmapbt=1,reflink=1
-    xfs 'xfs, large counts' -l size=6m -m bigtime=1 -i nrext64=1
-    xfs 'xfs, as it was' -l size=6m -m bigtime=0,reflink=0,finobt=0 -i nrext64=0,sparse=0
-    xfs 'xfs, stripes' -l size=10m,su=64k
-    xfs 'xfs, large stripes' -l size=10m,su=256k
-    xfs 'xfs, small blocks' -l size=6m -b size=1024
-    xfs 'xfs, sectors of 4 KiB' -l size=10m -s size=4096
-    xfs 'xfs, large directories' -l size=6m -n size=65536
+    xfs 'xfs, reverse map' 128M -l size=13m -m rmapbt=1,reflink=1
+    xfs 'xfs, large counts' 128M -l size=16m -m bigtime=1 -i nrext64=1
+    xfs 'xfs, as it was' 64M -l size=6m -m bigtime=0,reflink=0,finobt=0 -i nrext64=0,sparse=0
+    xfs 'xfs, stripes' 64M -l size=10m,su=64k
+    xfs 'xfs, large stripes' 128M -l size=20m,su=256k
+    xfs 'xfs, small blocks' 64M -l size=6m -b size=1024
+    xfs 'xfs, sectors of 4 KiB' 64M -l size=10m -s size=4096
+    xfs 'xfs, large directories' 128M -l size=10m -n size=65536
     wrapped=no
-    xfs 'xfs'
+    xfs 'xfs' 320M
 fi
 done_testing

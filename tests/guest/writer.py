@@ -17,7 +17,7 @@ import struct
 import sys
 
 PROCESSES = 4
-MOST_FILES = 400  # of a process
+MOST_FILES = 200  # of a process
 FICLONE, FICLONERANGE = 0x40049409, 0x4020940d
 KEEP_SIZE, PUNCH, COLLAPSE, ZERO, INSERT = 1, 2, 8, 16, 32
 EXCHANGE, WHITEOUT = 2, 4
@@ -286,7 +286,7 @@ class Writer:
         path = self.top + '/crowd'
         os.makedirs(path, exist_ok=True)
         names = os.listdir(path)
-        if len(names) > self.random.randrange(1500):
+        if len(names) > self.random.randrange(800):
             for name in self.random.sample(names, len(names) * self.random.choice((1, 2)) // 2):
                 os.unlink(path + '/' + name)
         else:
