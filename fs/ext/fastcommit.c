@@ -203,25 +203,6 @@ static int replay_inode(struct ext *ext, const struct note *note, struct img_err
     return ret;
 }
 
-enum links { ONE_MORE, ONE_LESS, JUST_ONE };
-
-static int change_links(struct ext *ext, uint32_t ino, enum links links, struct img_error *err) {
-    struct ext2_inode_large *inode;
-    uint64_t place = 0;
-    int ret = load_inode(ext, ino, &inode, &place, err);
-    if (ret < 0)
-        return ret;
-    if (links == JUST_ONE)
-        inode->i_links_count = 1;
-    else if (links == ONE_MORE)
-        inode->i_links_count++;
-    else if (inode->i_links_count > 0)
-        inode->i_links_count--;
-    ret = store_inode(ext, ino, inode, place, err);
-    free(inode);
-    return ret;
-}
-
 /* ---- ranges ---- */
 
 static int replay_range(struct ext *ext, const struct note *note, struct img_error *err) {
@@ -243,16 +224,72 @@ static int replay_range(struct ext *ext, const struct note *note, struct img_err
     return ret;
 }
 
+/* ---- links ---- */
+
+enum links { ONE_MORE, ONE_LESS, JUST_ONE };
+
+/* Its last name is gone, and with it all that it has, which a later note does not bring back. */
+static int drop_contents(struct ext *ext, uint32_t ino, struct img_error *err) {
+    struct node *node;
+    int ret = node_get(ext, ino, &node, err);
+    if (ret < 0)
+        return ret == -ENOENT ? 0 : ret;
+    ret = change_range(ext, node, &(struct run){.length = MAP_END}, err);
+    node_put(ext, node);
+    node_forget(ext, ino);
+    return ret;
+}
+
+static int change_links(struct ext *ext, uint32_t ino, enum links links, struct img_error *err) {
+    struct ext2_inode_large *inode;
+    uint64_t place = 0;
+    int ret = load_inode(ext, ino, &inode, &place, err);
+    if (ret < 0)
+        return ret;
+    bool last = links == ONE_LESS && inode->i_links_count == 1;
+    if (last)
+        ret = drop_contents(ext, ino, err);
+    if (links == JUST_ONE)
+        inode->i_links_count = 1;
+    else if (links == ONE_MORE)
+        inode->i_links_count++;
+    else if (inode->i_links_count > 0)
+        inode->i_links_count--;
+    if (last)
+        inode->i_dtime = 1; /* the kernel's clock is not ours */
+    if (ret == 0)
+        ret = store_inode(ext, ino, inode, place, err);
+    free(inode);
+    return ret;
+}
+
+/* Has the inode a name? The kernel passes over notes of one that has none. */
+static int has_links(struct ext *ext, uint32_t ino, bool *has, struct img_error *err) {
+    struct ext2_inode_large *inode;
+    uint64_t place = 0;
+    int ret = load_inode(ext, ino, &inode, &place, err);
+    if (ret < 0)
+        return ret;
+    *has = inode->i_mode != 0 && inode->i_links_count > 0;
+    free(inode);
+    return 0;
+}
+
 /* ---- names ---- */
 
-static int new_directory(struct ext *ext, uint32_t ino, struct img_error *err) {
+/* A new directory is empty. One that has a block was made by the transaction before, and its note came too late. */
+static int new_directory(struct ext *ext, uint32_t ino, bool *late, struct img_error *err) {
     struct node *node;
+    struct run run = {0};
     int ret = node_get(ext, ino, &node, err);
     if (ret < 0)
         return ret;
     bool directory = S_ISDIR(node->inode->i_mode);
+    if (directory && !node_has(node, EXT4_INLINE_DATA_FL))
+        ret = map_find(ext, node, 0, &run, err);
     node_put(ext, node);
-    return directory ? change_emptied(ext, ino, err) : 0;
+    *late = run.physical != 0;
+    return ret < 0 || !directory || *late ? ret : change_emptied(ext, ino, err);
 }
 
 static int replay_link(struct ext *ext, const struct note *note, struct img_error *err) {
@@ -260,9 +297,11 @@ static int replay_link(struct ext *ext, const struct note *note, struct img_erro
     const char *name = (const char *)note->value + 8;
     size_t length = note->length - 8;
     uint64_t found;
-    int ret = note->tag == CREAT ? new_directory(ext, ino, err) : 0;
-    if (ret == 0)
-        ret = ext_lookup(&ext->fs, dir, name, length, &found, err);
+    bool passed_over = false, has = true;
+    int ret = note->tag == CREAT ? new_directory(ext, ino, &passed_over, err) : has_links(ext, ino, &has, err);
+    if (ret < 0 || passed_over || !has)
+        return ret;
+    ret = ext_lookup(&ext->fs, dir, name, length, &found, err);
     if (ret == 0)
         return note->tag == CREAT ? change_links(ext, ino, JUST_ONE, err) : 0;
     if (ret == -ENOENT)
@@ -270,14 +309,19 @@ static int replay_link(struct ext *ext, const struct note *note, struct img_erro
     return ret < 0 ? ret : change_links(ext, ino, note->tag == CREAT ? JUST_ONE : ONE_MORE, err);
 }
 
+/* The inode has one link less even when something else has the name by now. */
 static int replay_unlink(struct ext *ext, const struct note *note, struct img_error *err) {
     uint32_t dir = get32(note->value), ino = get32(note->value + 4);
     const char *name = (const char *)note->value + 8;
     uint64_t found;
-    int ret = ext_lookup(&ext->fs, dir, name, note->length - 8, &found, err);
-    if (ret == -ENOENT || (ret == 0 && found != ino))
+    bool has = true;
+    int ret = has_links(ext, ino, &has, err);
+    if (ret < 0 || !has)
+        return ret;
+    ret = ext_lookup(&ext->fs, dir, name, note->length - 8, &found, err);
+    if (ret == -ENOENT)
         return 0;
-    if (ret == 0)
+    if (ret == 0 && found == ino)
         ret = change_entry(ext, dir, name, note->length - 8, 0, err);
     return ret < 0 ? ret : change_links(ext, ino, ONE_LESS, err);
 }

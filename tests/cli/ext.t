@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ext2, ext3 and ext4 as this machine's kernel shows them: every kind of file, contents and attributes, the free space,
-# and a copy taken at any moment as the kernel shows it after recovery. EXT_MATRIX=all: every kind of file system, large
-# trees and many copies.
+# ext2, ext3 and ext4 as this machine's kernel shows them: every kind of file, contents and attributes, the free space.
+# EXT_MATRIX=all: every kind of file system, and large trees. What a crash leaves is in guest-crashes.t.
 # shellcheck source-path=SCRIPTDIR
 [ "$(id -u)" != 0 ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm # a file system is synced again and again
 . "$(dirname "$0")/lib.sh"
@@ -62,55 +61,8 @@ tree() {
     is "$status" 0 "$name: e2fsck has nothing to say"
 }
 
-# Fast commits are replayed without a clock: the kernel gives directories that they change the time of the mount.
-no_directory_times() { sed -E 's/^(\S+ 4[0-7]{4} \S+ \S+ \S+ 0 )\S+ /\1TIME /' "$1"; }
-
-# crash NAME COPIES MOUNT-OPTIONS mke2fs's options...: copies of a file system that is being written
-crash() {
-    name=$1
-    copies=$2
-    options=$3
-    shift 3
-    rm -f disk copy.*
-    truncate -s 24M disk
-    if ! mke2fs -q -F "$@" disk 2>/dev/null || ! mount_at "$options" disk 2>/dev/null; then
-        skip "$name" "mke2fs or the kernel does not know it"
-        return
-    fi
-    mkdir mnt/d
-    python3 "$guest/writer.py" mnt/d "$copies" &
-    holder=$!
-    for _ in $(seq 100); do
-        [ "$(find mnt/d | wc -l)" -lt 10 ] || break
-        sleep 0.1
-    done
-    for i in $(seq "$copies"); do
-        sleep "0.$((RANDOM % 8 + 1))"
-        kill -STOP "$holder"
-        # The kernel writes on by itself: two copies that are the same are one moment.
-        for _ in 1 2 3 4 5 6 7 8; do
-            cp --sparse=always disk "copy.$i"
-            cmp -s disk "copy.$i" && break
-        done
-        kill -CONT "$holder"
-    done
-    kill -9 "$holder"
-    wait "$holder" 2>/dev/null
-    holder=
-    unmount
-    for i in $(seq "$copies"); do
-        check "$name $i: read, and left as it was" ours "copy.$i"
-        shown noatime "copy.$i"
-        no_directory_times ours >ours.files
-        no_directory_times theirs >theirs.files
-        check "$name $i: as after recovery, $(wc -l <theirs) files" cmp ours.files theirs.files
-        # A mount cuts off what was being cut off, too: now and then there is something, which is then free.
-        [ "${name#fast}" != "$name" ] || [ "${EXT_MATRIX:-}" != all ] || check "$name $i: the space" cmp ours.space theirs.space
-    done
-}
-
-files=300 size=24M copies=2
-[ "${EXT_MATRIX:-}" != all ] || files=15000 size=400M copies=20
+files=300 size=24M
+[ "${EXT_MATRIX:-}" != all ] || files=15000 size=400M
 tree "ext2, 1 KiB" "$size" "$files" -t ext2 -b 1024 -N 20000
 tree "ext4" "$size" "$files" -t ext4 -b 4096 -N 20000
 tree "inline data" "$size" "$files" -t ext4 -O inline_data,metadata_csum_seed -b 4096 -N 20000
@@ -139,16 +91,7 @@ if [ "${EXT_MATRIX:-}" = all ]; then
     tree "flex_bg off" "$size" "$files" -t ext4 -O ^flex_bg
     tree "project, quota" "$size" "$files" -t ext4 -O project,quota
     tree "encryption, verity" "$size" "$files" -t ext4 -O encrypt,verity
-    crash "ext3" "$copies" rw -t ext3
-    crash "asynchronous commit" "$copies" data=writeback,journal_async_commit -t ext4
-    crash "no checksums" "$copies" rw -t ext4 -O ^metadata_csum
-    crash "commits with one checksum" "$copies" data=writeback,journal_async_commit -t ext4 -O ^metadata_csum
-    crash "inline data" "$copies" data=journal -t ext4 -O inline_data -b 4096 -I 256
-    crash "fast commit, inline data" "$copies" rw -t ext4 -O fast_commit,inline_data -b 4096 -I 256
 fi
-crash "ext4" "$copies" rw -t ext4
-crash "data in the journal" "$copies" data=journal -t ext4
-crash "fast commit" "$copies" rw -t ext4 -O fast_commit
 
 # Blocks of a directory that are in the journal, taken away and used for a file: what the journal has of them must not
 # come back.
