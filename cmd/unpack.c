@@ -185,6 +185,18 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
     return ret == 0 && piece.offset < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : ret;
 }
 
+/* The name goes if something else has it; 1: it is the target's name already. */
+static int clear_name(struct unpacking *u, const struct guest_node *parent, const char *name,
+                      const struct guest_node *target) {
+    struct guest_node there;
+    int ret = guest_step(u->guest, parent, name, strlen(name), &there, &u->err);
+    if (ret == -ENOENT)
+        return 0;
+    if (ret == 0 && there.fs == target->fs && there.ino == target->ino)
+        return 1;
+    return ret < 0 ? ret : write_ops(parent)->unlink(parent->fs, parent->ino, name, strlen(name), &u->err);
+}
+
 static int put_link(struct unpacking *u, struct archive_entry *entry, const struct guest_node *parent,
                     const char *name) {
     struct guest_node target;
@@ -194,13 +206,12 @@ static int put_link(struct unpacking *u, struct archive_entry *entry, const stru
     int ret = guest_resolve(u->guest, path, false, &target, &u->err);
     if (ret == 0 && target.fs != parent->fs)
         ret = wrong(u, -EXDEV, path, "a hard link cannot lead to another filesystem");
-    if (ret == 0) {
-        ret = write_ops(parent)->unlink(parent->fs, parent->ino, name, strlen(name), &u->err);
-        if (ret == 0 || ret == -ENOENT)
-            ret = write_ops(parent)->link(parent->fs, parent->ino, name, strlen(name), target.ino, &u->err);
-    }
+    if (ret == 0)
+        ret = clear_name(u, parent, name, &target);
+    if (ret == 0)
+        ret = write_ops(parent)->link(parent->fs, parent->ino, name, strlen(name), target.ino, &u->err);
     free(path);
-    return ret;
+    return ret < 0 ? ret : 0;
 }
 
 static void keep_for_the_end(struct unpacking *u, const struct guest_node *node, const struct fs_new *file) {

@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# tar-in and copy-in: archives as no tar would make them, files named twice, and what a filesystem cannot have. Whatever
+# comes, e2fsck finds nothing, and what fails leaves the disk as it was.
+# shellcheck source-path=SCRIPTDIR
+[ "$(id -u)" != 0 ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
+. "$(dirname "$0")/lib.sh"
+
+guest=$top/tests/guest
+archive() { python3 "$guest/archive.py" "$1"; }
+sound() { e2fsck -fn "$1" >fsck 2>&1; }
+sum() { sha256sum <"$1"; }
+fresh() { # FILE SIZE MKE2FS-OPTION...: the same each time
+    rm -f "$1" && truncate -s "$2" "$1"
+    file=$1
+    shift 2
+    mke2fs -q -F "$@" "$file"
+}
+into() { # IMG-COMMAND FILE ARGUMENT...
+    command=$1 file=$2
+    shift 2
+    run "$IMG" "$command" --format=raw -a "$file" -m /dev/sda "$@"
+}
+# inode FILE PATH: type, mode, owner, number of links, size
+inode() {
+    debugfs -R "stat $2" "$1" 2>/dev/null | tr '\n' ' ' |
+        sed 's/.*Type: \([a-z]*\).*Mode: *\([0-7]*\).*User: *\([0-9]*\).*Size: *\([0-9]*\).*Links: *\([0-9]*\).*/\1 \2 \3 \5 \4/'
+}
+
+# ---- links to themselves ----
+fresh a.img 16M -t ext4
+archive self.tar <<'LIST'
+f 600 5 x content
+h 600 5 x x
+LIST
+into tar-in a.img self.tar /
+is "$status:$err:$(inode a.img /x)" "0::regular 0600 5 1 8" "a hard link to itself changes nothing"
+check "... and e2fsck finds nothing" sound a.img
+mkdir h1 h2 && echo one >h1/x && ln h1/x h2/x
+into copy-in a.img h1/x h2/x /
+is "$status:$err:$(inode a.img /x | cut -d' ' -f1,4)" "0::regular 1" "two names of one file, alike at their ends"
+check "... and e2fsck finds nothing" sound a.img
+into copy-in a.img h1/x h1/x /
+is "$status:$err:$(into cat a.img /x; echo "$out")" "0::one" "one file named twice"
+check "... and e2fsck finds nothing" sound a.img
+done_testing
