@@ -185,15 +185,20 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
     return ret == 0 && piece.offset < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : ret;
 }
 
-/* The name goes if something else has it; 1: it is the target's name already. */
+/* The name goes if something else has it, but no directory; 1: it is the target's name already. */
 static int clear_name(struct unpacking *u, const struct guest_node *parent, const char *name,
                       const struct guest_node *target) {
     struct guest_node there;
+    struct fs_stat stat;
     int ret = guest_step(u->guest, parent, name, strlen(name), &there, &u->err);
     if (ret == -ENOENT)
         return 0;
     if (ret == 0 && there.fs == target->fs && there.ino == target->ino)
         return 1;
+    if (ret == 0)
+        ret = guest_stat(&there, &stat, &u->err);
+    if (ret == 0 && S_ISDIR(stat.mode))
+        return wrong(u, -EISDIR, name, "is there and is a directory");
     return ret < 0 ? ret : write_ops(parent)->unlink(parent->fs, parent->ino, name, strlen(name), &u->err);
 }
 

@@ -9,7 +9,7 @@
 guest=$top/tests/guest
 archive() { python3 "$guest/archive.py" "$1"; }
 sound() { e2fsck -fn "$1" >fsck 2>&1; }
-sum() { sha256sum <"$1"; }
+names() { img ls --format=raw -a "$1" -m /dev/sda / | tr '\n' ' ' | sed 's/ $//'; } # of the root
 fresh() { # FILE SIZE MKE2FS-OPTION...: the same each time
     rm -f "$1" && truncate -s "$2" "$1"
     file=$1
@@ -43,4 +43,17 @@ check "... and e2fsck finds nothing" sound a.img
 into copy-in a.img h1/x h1/x /
 is "$status:$err:$(into cat a.img /x; echo "$out")" "0::one" "one file named twice"
 check "... and e2fsck finds nothing" sound a.img
+
+# ---- links where a directory is: what comes later would get its inode, and its attributes ----
+fresh a.img 16M -t ext4
+archive dir.tar <<'LIST'
+f 600 5 f content
+d 777 99 d
+h 600 5 d f
+f 600 5 victim content
+LIST
+into tar-in a.img dir.tar /
+is "$status:$(names a.img)" "1:lost+found" "a hard link does not take a directory's place"
+has "$err" "is a directory" "... and that is said"
+check "e2fsck finds nothing" sound a.img
 done_testing
