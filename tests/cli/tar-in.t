@@ -56,4 +56,26 @@ into tar-in a.img dir.tar /
 is "$status:$(names a.img)" "1:lost+found" "a hard link does not take a directory's place"
 has "$err" "is a directory" "... and that is said"
 check "e2fsck finds nothing" sound a.img
+
+# ---- what the guest mounts and cannot be written: nothing goes to the directory below it ----
+mkdir -p root/etc root/bin root/boot root/data root/sub && echo one >h
+printf '%s\n' '/dev/sda / ext4 defaults 0 0' '/dev/sdb /boot xfs defaults 0 0' '/dev/sdc /data ext4 defaults 0 0' \
+    '/dev/sdd /nosuch ext4 defaults 0 0' >root/etc/fstab
+fresh r.img 16M -t ext4 -d root
+truncate -s 300M x.img && mkfs.xfs -q x.img && truncate -s 16M n.img && cp n.img n2.img
+copy_in() { run "$IMG" copy-in --format=raw -a r.img -a x.img -a n.img -a n2.img "$@"; }
+copy_in h /boot
+is "$status" 1 "a volume that is only read is not written"
+has "$err" "/dev/sdb is mounted on /boot for reading only: XFS" "... it is mounted for reading, and that is said"
+like "$(debugfs -R 'ls -p /boot' r.img 2>/dev/null)" "*/../*" "... the directory below it"
+is "$(debugfs -R 'ls -p /boot' r.img 2>/dev/null | grep -c h/)" 0 "... stays as it was"
+copy_in h /data
+is "$status" 1 "a volume that cannot be read is not written"
+has "$err" "/dev/sdc is not mounted on /data" "... and that is said"
+copy_in h /data/deep
+has "$err" "/data/deep: /dev/sdc" "... nor what is below it"
+is "$(debugfs -R 'ls -p /data' r.img 2>/dev/null | grep -c h/)" 0 "the directory below it stays as it was"
+copy_in h /sub
+is "$status" 0 "elsewhere files can be put"
+check "e2fsck finds nothing" sound r.img
 done_testing
