@@ -78,4 +78,24 @@ is "$(debugfs -R 'ls -p /data' r.img 2>/dev/null | grep -c h/)" 0 "the directory
 copy_in h /sub
 is "$status" 0 "elsewhere files can be put"
 check "e2fsck finds nothing" sound r.img
+
+# ---- files that are longer than they can be ----
+while IFS=: read -r options fits more; do
+    # shellcheck disable=SC2086 # options are words
+    fresh a.img 16M $options
+    echo "l 600 0 large $more" | archive large.tar
+    into tar-in a.img large.tar /
+    is "$status:$(names a.img)" "1:lost+found" "mke2fs $options: a file of $more bytes is refused"
+    has "$err" "A file of $more bytes is longer than the" "... and that is said"
+    check "... e2fsck finds nothing" sound a.img
+    echo "l 600 0 large $fits" | archive large.tar
+    into tar-in a.img large.tar /
+    is "$status:$err:$(inode a.img /large)" "0::regular 0600 0 1 $fits" "a file of $fits bytes is not"
+    check "... e2fsck finds nothing" sound a.img
+done <<'LIST'
+-t ext4 -b 4096:17592186040320:1152921504606846976
+-t ext4 -b 1024:4398046510080:21990232555520
+-t ext3 -b 4096 -J size=4:2199023251456:21990232555520
+-t ext4 -b 1024 -O ^extent,^64bit:17247252480:17247252481
+LIST
 done_testing
