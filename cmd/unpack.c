@@ -32,6 +32,8 @@ struct unpacking {
     const char *dir; /* the directory of the guest, without '/' at its end */
     struct late_directory *late;
     size_t nlate, room;
+    size_t done, durable; /* entries: put; and on the disk already, since a filesystem had to commit */
+    uint64_t commits;     /* of all filesystems, so far */
     struct img_error err;
 };
 
@@ -295,6 +297,17 @@ static int put_file(struct unpacking *u, struct archive_entry *entry, char *path
     return ret == 0 ? put_xattrs(u, &node, entry) : ret;
 }
 
+/* A commit that a filesystem had to make holds all that was put before this entry. */
+static void count_commits(struct unpacking *u) {
+    const struct guest_mount *mounts;
+    uint64_t commits = 0;
+    for (size_t i = guest_mounts(u->guest, &mounts); i-- > 0;)
+        commits += mounts[i].fs->commits;
+    if (commits != u->commits)
+        u->durable = u->done;
+    u->commits = commits;
+}
+
 static int put_entry(struct unpacking *u, struct archive_entry *entry) {
     const char *name = la.archive_entry_pathname(entry);
     if (!name)
@@ -310,6 +323,8 @@ static int put_entry(struct unpacking *u, struct archive_entry *entry) {
     }
     int ret = put_file(u, entry, path);
     free(path);
+    count_commits(u);
+    u->done++;
     return ret;
 }
 
@@ -364,11 +379,14 @@ bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
     struct unpacking u = {.guest = guest, .show = show, .dir = trimmed, .archive = la.archive_read_new()};
     if (!u.archive)
         out_of_memory();
+    count_commits(&u);
     int ret = check_directory(&u, dir);
     if (ret == 0)
         ret = put_all(&u, fd);
     if (ret < 0)
         report_guest_error(&u.err);
+    if (ret < 0 && u.durable > 0)
+        report("What came before is in the guest already: %zu files and directories", u.durable);
     la.archive_read_free(u.archive);
     free(u.late);
     free(trimmed);

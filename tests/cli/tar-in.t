@@ -98,4 +98,15 @@ done <<'LIST'
 -t ext3 -b 4096 -J size=4:2199023251456:21990232555520
 -t ext4 -b 1024 -O ^extent,^64bit:17247252480:17247252481
 LIST
+
+# ---- more than the journal holds, and then too much ----
+fresh a.img 16M -t ext4 -b 1024 -J size=1 -N 4000
+mkdir lots && (cd lots && for i in $(seq 2400); do echo >"file-$i"; done)
+head -c 20000000 /dev/zero | tr '\0' x >huge
+into copy-in a.img lots huge /
+is "$status" 1 "a large copy that does not fit at its end"
+has "$err" "No space left" "... says so"
+there=$(echo "$err" | sed -n 's/.*in the guest already: \([0-9]*\) files.*/\1/p')
+is "$there" "$(into ls a.img -R /; echo "$out" | grep -c lots)" "... and how much is there already"
+check "e2fsck finds nothing" sound a.img
 done_testing
