@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* copy_in.c - `img copy-in`, virt-copy-in: files and folders of the host copied into a guest's disk, as one
- * transaction.
+/* copy_in.c - `img copy-in`, virt-copy-in: files and folders of the host copied into a guest's disk: as one
+ * transaction, if the guest's journal can hold it, or as several.
  *
  * A process of its own packs them; what comes out of it is unpacked in the sandbox. */
 #include <errno.h>

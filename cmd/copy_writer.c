@@ -201,6 +201,33 @@ static void make_symlink_or_node(struct writer *w, const char *target) {
     w->kind = 0;
 }
 
+static bool same_file(int dir, const char *name, int other_dir, const char *other) {
+    struct stat one, two;
+    return fstatat(dir, name, &one, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(other_dir, other, &two, AT_SYMLINK_NOFOLLOW) == 0 && one.st_dev == two.st_dev &&
+           one.st_ino == two.st_ino;
+}
+
+/* What has the name goes only when the link is there: it may be what is linked. */
+static bool link_over(struct writer *w, int dir, const char *last) {
+    bool good = false;
+    for (unsigned i = 0; !good && i < 100; i++) {
+        char *aside = text_format(".img-link-%u", i);
+        good = linkat(dir, last, w->dir, aside, 0) == 0;
+        if (good && renameat(w->dir, aside, w->dir, w->name) < 0) {
+            int error = errno;
+            unlinkat(w->dir, aside, 0);
+            free(aside);
+            errno = error;
+            return false;
+        }
+        free(aside);
+        if (!good && errno != EEXIST)
+            return false;
+    }
+    return good;
+}
+
 static void make_hardlink(struct writer *w) {
     const char *last, *path = NULL;
     w->kind = 0;
@@ -214,7 +241,7 @@ static void make_hardlink(struct writer *w) {
     }
     int dir = beneath_parent(w->top, path, &last);
     if (dir < 0 || (linkat(dir, last, w->dir, w->name, 0) < 0 &&
-                    (errno != EEXIST || unlinkat(w->dir, w->name, 0) < 0 || linkat(dir, last, w->dir, w->name, 0) < 0)))
+                    (errno != EEXIST || (!same_file(dir, last, w->dir, w->name) && !link_over(w, dir, last)))))
         complain(w, w->name, "the link cannot be made: ");
     if (dir >= 0)
         close(dir);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* tar_in.c - `img tar-in`, virt-tar-in: a tar archive unpacked inside a guest's disk, as one transaction. */
+/* tar_in.c - `img tar-in`, virt-tar-in: a tar archive unpacked inside a guest's disk: as one transaction, if the
+ * guest's journal can hold it, or as several. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -32,6 +32,8 @@ struct unpacking {
     const char *dir; /* the directory of the guest, without '/' at its end */
     struct late_directory *late;
     size_t nlate, room;
+    size_t done, durable; /* entries: put; and on the disk already, since a filesystem had to commit */
+    uint64_t commits;     /* of all filesystems, so far */
     struct img_error err;
 };
 
@@ -185,6 +187,23 @@ static int put_data(struct unpacking *u, const struct guest_node *node, const ch
     return ret == 0 && piece.offset < size ? write_ops(node)->set_size(node->fs, node->ino, size, &u->err) : ret;
 }
 
+/* The name goes if something else has it, but no directory; 1: it is the target's name already. */
+static int clear_name(struct unpacking *u, const struct guest_node *parent, const char *name,
+                      const struct guest_node *target) {
+    struct guest_node there;
+    struct fs_stat stat;
+    int ret = guest_step(u->guest, parent, name, strlen(name), &there, &u->err);
+    if (ret == -ENOENT)
+        return 0;
+    if (ret == 0 && there.fs == target->fs && there.ino == target->ino)
+        return 1;
+    if (ret == 0)
+        ret = guest_stat(&there, &stat, &u->err);
+    if (ret == 0 && S_ISDIR(stat.mode))
+        return wrong(u, -EISDIR, name, "is there and is a directory");
+    return ret < 0 ? ret : write_ops(parent)->unlink(parent->fs, parent->ino, name, strlen(name), &u->err);
+}
+
 static int put_link(struct unpacking *u, struct archive_entry *entry, const struct guest_node *parent,
                     const char *name) {
     struct guest_node target;
@@ -194,13 +213,12 @@ static int put_link(struct unpacking *u, struct archive_entry *entry, const stru
     int ret = guest_resolve(u->guest, path, false, &target, &u->err);
     if (ret == 0 && target.fs != parent->fs)
         ret = wrong(u, -EXDEV, path, "a hard link cannot lead to another filesystem");
-    if (ret == 0) {
-        ret = write_ops(parent)->unlink(parent->fs, parent->ino, name, strlen(name), &u->err);
-        if (ret == 0 || ret == -ENOENT)
-            ret = write_ops(parent)->link(parent->fs, parent->ino, name, strlen(name), target.ino, &u->err);
-    }
+    if (ret == 0)
+        ret = clear_name(u, parent, name, &target);
+    if (ret == 0)
+        ret = write_ops(parent)->link(parent->fs, parent->ino, name, strlen(name), target.ino, &u->err);
     free(path);
-    return ret;
+    return ret < 0 ? ret : 0;
 }
 
 static void keep_for_the_end(struct unpacking *u, const struct guest_node *node, const struct fs_new *file) {
@@ -279,6 +297,17 @@ static int put_file(struct unpacking *u, struct archive_entry *entry, char *path
     return ret == 0 ? put_xattrs(u, &node, entry) : ret;
 }
 
+/* A commit that a filesystem had to make holds all that was put before this entry. */
+static void count_commits(struct unpacking *u) {
+    const struct guest_mount *mounts;
+    uint64_t commits = 0;
+    for (size_t i = guest_mounts(u->guest, &mounts); i-- > 0;)
+        commits += mounts[i].fs->commits;
+    if (commits != u->commits)
+        u->durable = u->done;
+    u->commits = commits;
+}
+
 static int put_entry(struct unpacking *u, struct archive_entry *entry) {
     const char *name = la.archive_entry_pathname(entry);
     if (!name)
@@ -294,6 +323,8 @@ static int put_entry(struct unpacking *u, struct archive_entry *entry) {
     }
     int ret = put_file(u, entry, path);
     free(path);
+    count_commits(u);
+    u->done++;
     return ret;
 }
 
@@ -348,11 +379,14 @@ bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
     struct unpacking u = {.guest = guest, .show = show, .dir = trimmed, .archive = la.archive_read_new()};
     if (!u.archive)
         out_of_memory();
+    count_commits(&u);
     int ret = check_directory(&u, dir);
     if (ret == 0)
         ret = put_all(&u, fd);
     if (ret < 0)
         report_guest_error(&u.err);
+    if (ret < 0 && u.durable > 0)
+        report("What came before is in the guest already: %zu files and directories", u.durable);
     la.archive_read_free(u.archive);
     free(u.late);
     free(trimmed);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "barred.h"
 #include "error.h"
 
 #define MAX_MOUNTS 256
@@ -93,8 +94,9 @@ static int find_place(struct guest *guest, const char *path, struct guest_node *
     return ret;
 }
 
-int guest_mount(struct guest *guest, struct volume *volume, const char *path, const struct fs_open_options *options,
-                struct img_error *err) {
+/* A filesystem with this volume, `options` or, if it is barred, the reason why. */
+static int mount_at(struct guest *guest, struct volume *volume, const char *path, const struct fs_open_options *options,
+                    const char *why, struct img_error *err) {
     if (guest->nmounts == MAX_MOUNTS)
         return fail(err, -E2BIG, "More than %d filesystems are mounted", MAX_MOUNTS);
     struct mount *mount = &guest->mounts[guest->nmounts];
@@ -105,7 +107,8 @@ int guest_mount(struct guest *guest, struct volume *volume, const char *path, co
     else if (ret == 0 && strcmp(path, "/") != 0)
         ret = fail(err, -ENOENT, "%s: nothing is mounted on / yet", path);
     if (ret == 0)
-        ret = open_filesystem(guest, volume, options, mount, err);
+        ret = why ? barred_open(volume->device, why, &mount->shown.fs, err)
+                  : open_filesystem(guest, volume, options, mount, err);
     if (ret < 0) {
         free(mount->path);
         return ret;
@@ -113,6 +116,15 @@ int guest_mount(struct guest *guest, struct volume *volume, const char *path, co
     mount->shown.path = mount->path;
     guest->shown[guest->nmounts++] = mount->shown;
     return 0;
+}
+
+int guest_mount(struct guest *guest, struct volume *volume, const char *path, const struct fs_open_options *options,
+                struct img_error *err) {
+    return mount_at(guest, volume, path, options, NULL, err);
+}
+
+int guest_bar(struct guest *guest, struct volume *volume, const char *path, const char *why, struct img_error *err) {
+    return mount_at(guest, volume, path, NULL, why, err);
 }
 
 int guest_stat(const struct guest_node *node, struct fs_stat *stat, struct img_error *err) {

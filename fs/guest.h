@@ -40,6 +40,10 @@ void guest_close(struct guest *guest);
  * resolution. The same volume may be mounted at several places; it is opened once. */
 int guest_mount(struct guest *guest, struct volume *volume, const char *path, const struct fs_open_options *options,
                 struct img_error *err) IMG_WARN_UNUSED;
+/* Lets nobody below a mount point whose volume cannot be mounted: whatever is wanted there is -EACCES, because of
+ * `why`. */
+int guest_bar(struct guest *guest, struct volume *volume, const char *path, const char *why,
+              struct img_error *err) IMG_WARN_UNUSED;
 size_t guest_mounts(const struct guest *guest, const struct guest_mount **mounts);
 
 /* Finds a file. With `follow` the last part of the path is followed if it is a symbolic link. -ENOENT, -ENOTDIR,

@@ -119,6 +119,7 @@ struct fs {
     const char *type;                     /* as in struct probe */
     struct device *device;                /* what it stands on */
     uint64_t root;                        /* inode number of the root directory */
+    uint64_t commits;                     /* how often changes were made durable, by itself too (vfs_write.h) */
     bool replayed;                        /* its journal held something, which is seen here */
     const char *warning; /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
 };

@@ -286,6 +286,7 @@ int ext_commit(struct fs *fs, struct img_error *err) {
         writer->broken = true;
         return ret;
     }
+    ext->fs.commits++;
     dirty_forget(writer->dirty);
     ext_io_forget(ext->io, 0, ext->fs.device->size);
     ext->lib->flags &= ~(EXT2_FLAG_CHANGED | EXT2_FLAG_DIRTY);

@@ -325,7 +325,9 @@ int add_link(struct ext *ext, uint64_t ino, uint32_t *mode, struct img_error *er
     if (ret < 0)
         return ret;
     *mode = inode->i_mode;
-    if (S_ISDIR(inode->i_mode))
+    if (inode->i_mode == 0 || inode->i_links_count == 0)
+        ret = fail(err, -ENOENT, "Inode %" PRIu64 " is not in use", ino);
+    else if (S_ISDIR(inode->i_mode))
         ret = fail(err, -EPERM, "A directory has one name only");
     else if (inode->i_links_count >= LINKS_MAX)
         ret = fail(err, -EMLINK, "Too many links");

@@ -81,6 +81,27 @@ void inode_set_times(const struct ext *ext, struct ext2_inode_large *inode, cons
 
 /* ---- data ---- */
 
+/* How long a file may be: what its map and its count of blocks can say, as the kernel has it. */
+static uint64_t longest(const struct ext *ext, const struct node *node) {
+    uint64_t numbers = ext->block_size / sizeof(uint32_t), blocks = UINT32_MAX, counted = UINT32_MAX;
+    if (!node_has(node, EXT4_EXTENTS_FL))
+        blocks = EXT2_NDIR_BLOCKS + numbers + numbers * numbers + numbers * numbers * numbers;
+    if (!ext2fs_has_feature_huge_file(super_of(ext)))
+        counted >>= ext->block_bits - 9;
+    if (blocks > UINT32_MAX)
+        blocks = UINT32_MAX;
+    return (blocks < counted ? blocks : counted) << ext->block_bits;
+}
+
+static int check_length(const struct ext *ext, const struct node *node, uint64_t length, struct img_error *err) {
+    uint64_t most = longest(ext, node);
+    return length <= most
+               ? 0
+               : fail(err, -EFBIG,
+                      "A file of %" PRIu64 " bytes is longer than the %" PRIu64 " that the filesystem allows", length,
+                      most);
+}
+
 static int add_extent(struct ext *ext, ext2_extent_handle_t handle, uint64_t logical, uint64_t physical,
                       uint64_t length, struct img_error *err) {
     struct ext2fs_extent last, extent = {.e_lblk = logical, .e_pblk = physical, .e_len = (uint32_t)length};
@@ -199,7 +220,14 @@ int ext_append(struct fs *fs, uint64_t ino, const void *buffer, size_t count, ui
     int ret = node_get(ext, ino, &node, err);
     if (ret < 0)
         return ret;
-    uint64_t old = node->size, end = offset + count;
+    uint64_t old = node->size, end;
+    if (__builtin_add_overflow(offset, (uint64_t)count, &end))
+        end = UINT64_MAX;
+    ret = check_length(ext, node, end, err);
+    if (ret < 0) {
+        node_put(ext, node);
+        return ret;
+    }
     if (!(S_ISREG(node->inode->i_mode) || (S_ISLNK(node->inode->i_mode) && old == 0)) || offset < old)
         ret = fail(err, -EINVAL, "Inode %" PRIu64 " is not written from its end of %" PRIu64, ino, old);
     else if (offset % ext->block_size != 0 && (offset >> ext->block_bits) == (old - 1) >> ext->block_bits && old > 0)
@@ -244,6 +272,8 @@ int ext_set_size(struct fs *fs, uint64_t ino, uint64_t size, struct img_error *e
     if (!S_ISREG(node->inode->i_mode) || size < node->size)
         ret = fail(err, -EINVAL, "Inode %" PRIu64 " of %" PRIu64 " bytes cannot be cut to %" PRIu64, ino, node->size,
                    size);
+    else
+        ret = check_length(ext, node, size, err);
     node_put(ext, node);
     return ret < 0 ? ret : set_inode_size(ext, ino, size, err);
 }

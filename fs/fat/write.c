@@ -458,6 +458,7 @@ static int fat_commit(struct fs *fs, struct img_error *err) {
     fat->writer->broken = ret < 0;
     if (ret < 0)
         return ret;
+    fs->commits++;
     fat->writer->change_count = 0;
     fat->block_count = 0;
     fat_unpin(fat);

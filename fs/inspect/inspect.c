@@ -140,14 +140,38 @@ static size_t sorted_mounts(const struct inspect_root *root, const struct inspec
     return count;
 }
 
-static void warn_of_mount(const struct inspect_mount *mount, const struct img_error *err, inspect_warn_call warn,
-                          void *opaque) {
+struct mounting {
+    struct guest *guest;
+    const struct fs_open_options *options;
+    inspect_warn_call warn;
+    void *opaque;
+};
+
+static void warn_of_mount(const struct mounting *m, const struct inspect_mount *mount, bool reading,
+                          const struct img_error *err) {
     char sentence[sizeof(err->text) + 192];
-    if (!warn)
+    snprintf(sentence, sizeof(sentence), "%.64s is %s on %.48s%s: %s", mount->volume->name,
+             reading ? "mounted" : "not mounted", mount->path, reading ? " for reading only" : "", err->text);
+    if (m->warn)
+        m->warn(m->opaque, sentence);
+}
+
+/* One that is not the root, as well as it can be had. Where changes are wanted, they must not go to the directory below
+ * it instead. */
+static void mount_if_possible(const struct mounting *m, const struct inspect_mount *mount) {
+    bool writes = m->options && m->options->write;
+    struct img_error err = {0};
+    int ret = guest_mount(m->guest, mount->volume, mount->path, m->options, &err);
+    if (ret == 0)
         return;
-    snprintf(sentence, sizeof(sentence), "%.64s is not mounted on %.48s: %s", mount->volume->name, mount->path,
-             err->text);
-    warn(opaque, sentence);
+    bool reading = writes && ret == -EROFS && guest_mount(m->guest, mount->volume, mount->path, NULL, NULL) == 0;
+    warn_of_mount(m, mount, reading, &err);
+    if (writes && !reading) {
+        char why[192];
+        snprintf(why, sizeof(why), "%.64s, which is mounted there, could not be", mount->volume->name);
+        (void)!guest_bar(m->guest, mount->volume, mount->path, why,
+                         NULL); /* without a mount point there is no way in */
+    }
 }
 
 int inspect_mount(const struct inspect_root *root, struct volumes *volumes, const struct fs_open_options *options,
@@ -158,14 +182,13 @@ int inspect_mount(const struct inspect_root *root, struct volumes *volumes, cons
     int ret = guest_create(volumes, guest, err);
     size_t count = ret == 0 ? sorted_mounts(root, sorted) : 0;
     for (size_t i = 0; i < count && ret == 0; i++) {
+        const struct mounting mounting = {*guest, options, warn, opaque};
         struct img_error inner = {0};
-        ret = guest_mount(*guest, sorted[i]->volume, sorted[i]->path, options, &inner);
-        if (ret < 0 && strcmp(sorted[i]->path, "/") == 0) {
+        if (strcmp(sorted[i]->path, "/") != 0)
+            mount_if_possible(&mounting, sorted[i]);
+        else if ((ret = guest_mount(*guest, sorted[i]->volume, "/", options, &inner)) < 0) {
             fail(err, ret, "%s: %s", sorted[i]->volume->name, inner.text);
             guest_close(*guest);
-        } else if (ret < 0) {
-            warn_of_mount(sorted[i], &inner, warn, opaque);
-            ret = 0;
         }
     }
     free(sorted);

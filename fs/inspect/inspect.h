@@ -49,8 +49,9 @@ void inspect_free(struct inspection *inspection);
 
 /* One sentence about something that was left out. */
 typedef void (*inspect_warn_call)(void *opaque, const char *sentence);
-/* Mounts what a root's fstab says, the root first. What else cannot be mounted is left out with a warning. The caller
- * closes *guest. */
+/* Mounts what a root's fstab says, the root first. What else cannot be mounted is left out with a warning; of what
+ * cannot be written, though that is wanted, there is a mount for reading, and where that fails too nobody comes in. The
+ * caller closes *guest. */
 int inspect_mount(const struct inspect_root *root, struct volumes *volumes, const struct fs_open_options *options,
                   inspect_warn_call warn, void *opaque, struct guest **guest, struct img_error *err) IMG_WARN_UNUSED;
 

@@ -72,6 +72,17 @@ is "$(stat -c '%a %s %Y' two/text) $(stat -c %h two/text two/links/third | tr '\
     "a file that is named itself keeps mode, time and links"
 is "$(readlink two/links/up)" "../../../../../../tmp" "links say what they said"
 
+# several names of one file that end alike
+mkdir alike
+run img copy-out -a disk -m /dev/sda /d/text /links /d/text alike
+is "$status:$err:$(cat alike/text)" "0::some text" "a file named twice"
+mkdir tree2 tree2/p tree2/q && echo one >tree2/p/x && ln tree2/p/x tree2/q/x && ln tree2/p/x tree2/q/y
+truncate -s 8M twice && mke2fs -q -t ext4 -d tree2 twice
+mkdir alike/y2 && echo old >alike/y
+run img copy-out -a twice -m /dev/sda /p/x /q/x /q/y alike
+is "$status:$err:$(cat alike/x):$(stat -c %h alike/x alike/y | tr '\n' ' ')" "0::one:2 2 " "two names of it that are alike, and a third"
+is "$(find alike -name '.img-*')" "" "nothing else is left behind"
+
 # names that are taken
 mkdir taken outside taken/d
 echo mine >taken/file

@@ -237,6 +237,10 @@ check "raid1 never used: the first copy" copy q0 1 r1 q0 q1
 check "... the other where it is missing" copy q1 1 r1 q1
 has "$(field /dev/r/r1 trouble q1)" "Some\x20of\x20its\x20copies" "which is told"
 check "an origin of a snapshot" copy q0 9 base q0 q1
+cp q0 q0.before
+run ours -w /dev/r/base q0 q1 </etc/hostname
+is "$status" 1 "it is not written, since its snapshot would change too"
+check "... and it is as it was" cmp q0 q0.before
 has "$(field /dev/r/snap trouble q0 q1)" "It\x20is\x20a\x20snapshot" "a snapshot is refused"
 has "$(field /dev/r/thin trouble q0 q1)" "'thin'" "a thin volume is"
 has "$(field /dev/r/five trouble q0 q1)" "'raid5'" "raid5 is"

@@ -208,7 +208,8 @@ int lvm_build(struct lvm_group *group, const struct lvm_lv *lv, struct device **
     if (lv->wrong)
         return fail(err, -ENOTSUP, "%s", lv->wrong);
     int ret = build(group, lv, 0, incomplete, device, err);
-    if (ret == 0 && *incomplete)
-        (*device)->writable = false; /* the copies that are not here would not follow */
+    /* the copies that are not here would not follow, and a snapshot would */
+    if (ret == 0 && (*incomplete || lv->has_snapshot))
+        (*device)->writable = false;
     return ret;
 }

@@ -169,14 +169,17 @@ static void mark_snapshots(struct lvm_group *group) {
             group->lvs[i].visible = false;
             const char *merging = text_string(&group->text, segment, "merging_store");
             const char *store = text_string(&group->text, segment, "cow_store");
+            const char *origin_name = text_string(&group->text, segment, "origin");
+            struct lvm_lv *origin = origin_name ? lvm_find_lv(group, origin_name) : NULL;
+            if (origin)
+                origin->has_snapshot = true;
             struct lvm_lv *snapshot = store ? lvm_find_lv(group, store) : NULL;
             if (snapshot)
                 snapshot->visible = true;
             set_wrong(group, store, "It is a snapshot, which is not read");
             set_wrong(group, merging, "It is a snapshot, which is not read");
             if (merging)
-                set_wrong(group, text_string(&group->text, segment, "origin"),
-                          "A snapshot is being merged into it, which is not read");
+                set_wrong(group, origin_name, "A snapshot is being merged into it, which is not read");
         }
     }
 }

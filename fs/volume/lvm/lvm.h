@@ -50,6 +50,7 @@ struct lvm_lv {
     const char *name;
     const struct text_node *node;
     bool visible;      /* a volume of the user's; the others are its parts */
+    bool has_snapshot; /* which shares what was not changed since; who changes it must copy that first */
     const char *wrong; /* why it cannot be read although its extents could; NULL */
 };
 

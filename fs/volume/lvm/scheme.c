@@ -176,6 +176,8 @@ static int add_logical(struct volumes *volumes, struct volume *group_volume, str
         volume_trouble(volume, "%s", why.text);
     else if (incomplete)
         volume_trouble(volume, "Some of its copies are missing or out of date");
+    else if (lv->has_snapshot)
+        volume_trouble(volume, "A snapshot of it would change with it: it can only be read");
     return 0;
 }
 

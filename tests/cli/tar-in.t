@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# tar-in and copy-in: archives as no tar would make them, files named twice, and what a filesystem cannot have. Whatever
+# comes, e2fsck finds nothing, and what fails leaves the disk as it was.
+# shellcheck source-path=SCRIPTDIR
+[ "$(id -u)" != 0 ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
+. "$(dirname "$0")/lib.sh"
+
+guest=$top/tests/guest
+archive() { python3 "$guest/archive.py" "$1"; }
+sound() { e2fsck -fn "$1" >fsck 2>&1; }
+names() { img ls --format=raw -a "$1" -m /dev/sda / | tr '\n' ' ' | sed 's/ $//'; } # of the root
+fresh() { # FILE SIZE MKE2FS-OPTION...: the same each time
+    rm -f "$1" && truncate -s "$2" "$1"
+    file=$1
+    shift 2
+    mke2fs -q -F "$@" "$file"
+}
+into() { # IMG-COMMAND FILE ARGUMENT...
+    command=$1 file=$2
+    shift 2
+    run "$IMG" "$command" --format=raw -a "$file" -m /dev/sda "$@"
+}
+# inode FILE PATH: type, mode, owner, number of links, size
+inode() {
+    debugfs -R "stat $2" "$1" 2>/dev/null | tr '\n' ' ' |
+        sed 's/.*Type: \([a-z]*\).*Mode: *\([0-7]*\).*User: *\([0-9]*\).*Size: *\([0-9]*\).*Links: *\([0-9]*\).*/\1 \2 \3 \5 \4/'
+}
+
+# ---- links to themselves ----
+fresh a.img 16M -t ext4
+archive self.tar <<'LIST'
+f 600 5 x content
+h 600 5 x x
+LIST
+into tar-in a.img self.tar /
+is "$status:$err:$(inode a.img /x)" "0::regular 0600 5 1 8" "a hard link to itself changes nothing"
+check "... and e2fsck finds nothing" sound a.img
+mkdir h1 h2 && echo one >h1/x && ln h1/x h2/x
+into copy-in a.img h1/x h2/x /
+is "$status:$err:$(inode a.img /x | cut -d' ' -f1,4)" "0::regular 1" "two names of one file, alike at their ends"
+check "... and e2fsck finds nothing" sound a.img
+into copy-in a.img h1/x h1/x /
+is "$status:$err:$(into cat a.img /x; echo "$out")" "0::one" "one file named twice"
+check "... and e2fsck finds nothing" sound a.img
+
+# ---- links where a directory is: what comes later would get its inode, and its attributes ----
+fresh a.img 16M -t ext4
+archive dir.tar <<'LIST'
+f 600 5 f content
+d 777 99 d
+h 600 5 d f
+f 600 5 victim content
+LIST
+into tar-in a.img dir.tar /
+is "$status:$(names a.img)" "1:lost+found" "a hard link does not take a directory's place"
+has "$err" "is a directory" "... and that is said"
+check "e2fsck finds nothing" sound a.img
+
+# ---- what the guest mounts and cannot be written: nothing goes to the directory below it ----
+mkdir -p root/etc root/bin root/boot root/data root/sub && echo one >h
+printf '%s\n' '/dev/sda / ext4 defaults 0 0' '/dev/sdb /boot xfs defaults 0 0' '/dev/sdc /data ext4 defaults 0 0' \
+    '/dev/sdd /nosuch ext4 defaults 0 0' >root/etc/fstab
+fresh r.img 16M -t ext4 -d root
+truncate -s 300M x.img && mkfs.xfs -q x.img && truncate -s 16M n.img && cp n.img n2.img
+copy_in() { run "$IMG" copy-in --format=raw -a r.img -a x.img -a n.img -a n2.img "$@"; }
+copy_in h /boot
+is "$status" 1 "a volume that is only read is not written"
+has "$err" "/dev/sdb is mounted on /boot for reading only: XFS" "... it is mounted for reading, and that is said"
+like "$(debugfs -R 'ls -p /boot' r.img 2>/dev/null)" "*/../*" "... the directory below it"
+is "$(debugfs -R 'ls -p /boot' r.img 2>/dev/null | grep -c h/)" 0 "... stays as it was"
+copy_in h /data
+is "$status" 1 "a volume that cannot be read is not written"
+has "$err" "/dev/sdc is not mounted on /data" "... and that is said"
+copy_in h /data/deep
+has "$err" "/data/deep: /dev/sdc" "... nor what is below it"
+is "$(debugfs -R 'ls -p /data' r.img 2>/dev/null | grep -c h/)" 0 "the directory below it stays as it was"
+copy_in h /sub
+is "$status" 0 "elsewhere files can be put"
+check "e2fsck finds nothing" sound r.img
+
+# ---- files that are longer than they can be ----
+while IFS=: read -r options fits more; do
+    # shellcheck disable=SC2086 # options are words
+    fresh a.img 16M $options
+    echo "l 600 0 large $more" | archive large.tar
+    into tar-in a.img large.tar /
+    is "$status:$(names a.img)" "1:lost+found" "mke2fs $options: a file of $more bytes is refused"
+    has "$err" "A file of $more bytes is longer than the" "... and that is said"
+    check "... e2fsck finds nothing" sound a.img
+    echo "l 600 0 large $fits" | archive large.tar
+    into tar-in a.img large.tar /
+    is "$status:$err:$(inode a.img /large)" "0::regular 0600 0 1 $fits" "a file of $fits bytes is not"
+    check "... e2fsck finds nothing" sound a.img
+done <<'LIST'
+-t ext4 -b 4096:17592186040320:1152921504606846976
+-t ext4 -b 1024:4398046510080:21990232555520
+-t ext3 -b 4096 -J size=4:2199023251456:21990232555520
+-t ext4 -b 1024 -O ^extent,^64bit:17247252480:17247252481
+LIST
+
+# ---- more than the journal holds, and then too much ----
+fresh a.img 16M -t ext4 -b 1024 -J size=1 -N 4000
+mkdir lots && (cd lots && for i in $(seq 2400); do echo >"file-$i"; done)
+head -c 20000000 /dev/zero | tr '\0' x >huge
+into copy-in a.img lots huge /
+is "$status" 1 "a large copy that does not fit at its end"
+has "$err" "No space left" "... says so"
+there=$(echo "$err" | sed -n 's/.*in the guest already: \([0-9]*\) files.*/\1/p')
+is "$there" "$(into ls a.img -R /; echo "$out" | grep -c lots)" "... and how much is there already"
+check "e2fsck finds nothing" sound a.img
+done_testing
