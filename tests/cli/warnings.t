@@ -7,7 +7,8 @@
 truncate -s 8M n
 mkntfs -q -F -Q -s 512 n >/dev/null 2>&1 || { echo "1..0 # skip mkntfs does not make a volume here" && exit 0; }
 (printf hibr && head -c 9000 /dev/zero) >hibr
-ntfscp -q -f n hibr f # before the volume is one that ntfscp leaves alone
+echo text >f
+ntfscp -q -f n f f # before the volume is one that ntfscp leaves alone
 ntfscp -q -f n hibr hiberfil.sys
 cp n same
 mkdir out
