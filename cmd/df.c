@@ -128,6 +128,7 @@ static void show(const struct df *df, const struct volume *volume) {
     struct fs *fs;
     int ret = fs_open(volume->device, NULL, &fs, &err);
     if (ret == 0) {
+        report_warning(volume, fs);
         ret = fs->ops->space(fs, &space, &err);
         fs_close(fs);
     }

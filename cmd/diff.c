@@ -233,9 +233,8 @@ static int print_content(struct diff *diff, const struct change *change) {
         ret = is_binary_file(&file[i].node, &binary, &diff->err);
     for (int i = 0; i < 2 && ret == 0 && !binary; i++)
         ret = read_text(&file[i].node, file[i].stat.size, &text[i], &length[i], &diff->err);
-    if (ret == 0 && text[0] && text[1])
-        print_line_diff(stdout, text[0], length[0], text[1], length[1]);
-    else if (ret == 0 && !binary)
+    bool compared = ret == 0 && text[0] && text[1] && print_line_diff(stdout, text[0], length[0], text[1], length[1]);
+    if (ret == 0 && !binary && !compared)
         report("%s: too large for its lines to be compared", change->path);
     free(text[0]);
     free(text[1]);

@@ -17,7 +17,8 @@
 
 #define CONTEXT 3
 #define NO_PATH (-1)
-#define WORK_MAX (1u << 27) /* steps of all searches together */
+#define WORK_MAX (1u << 27)  /* steps of all searches together */
+#define LINES_MAX (1l << 21) /* of both texts together, each of which takes some 70 bytes */
 
 struct line {
     const char *text;
@@ -39,12 +40,16 @@ struct search {
 
 /* ---- lines and their numbers ---- */
 
-static void split(struct side *side, const char *text, size_t length) {
+static long count_lines(const char *text, size_t length) {
     long count = 0;
     for (const char *p = text, *end = text + length; p < end; count++) {
         const char *newline = memchr(p, '\n', (size_t)(end - p));
         p = newline ? newline + 1 : end;
     }
+    return count;
+}
+
+static void split(struct side *side, const char *text, size_t length, long count) {
     side->lines = memory((size_t)count + 1, sizeof(side->lines[0]));
     side->changed = (char *)memory((size_t)count + 2, 1) + 1;
     for (const char *end = text + length; side->count < count; side->count++) {
@@ -312,10 +317,13 @@ static void print_hunks(FILE *out, const struct side *a, const struct side *b) {
     }
 }
 
-void print_line_diff(FILE *out, const char *a_text, size_t a_length, const char *b_text, size_t b_length) {
+bool print_line_diff(FILE *out, const char *a_text, size_t a_length, const char *b_text, size_t b_length) {
     struct side a = {0}, b = {0};
-    split(&a, a_text, a_length);
-    split(&b, b_text, b_length);
+    long a_count = count_lines(a_text, a_length), b_count = count_lines(b_text, b_length);
+    if (a_count + b_count > LINES_MAX)
+        return false;
+    split(&a, a_text, a_length, a_count);
+    split(&b, b_text, b_length, b_count);
     number_lines(&a, &b);
     size_t diagonals = (size_t)(a.count + b.count) + 5;
     long *forward = memory(diagonals, sizeof(long)), *backward = memory(diagonals, sizeof(long));
@@ -330,4 +338,5 @@ void print_line_diff(FILE *out, const char *a_text, size_t a_length, const char 
     free(a.changed - 1);
     free(b.lines);
     free(b.changed - 1);
+    return true;
 }

@@ -121,6 +121,10 @@ void session_close(struct session *session);
  * frees. */
 char *session_name(const struct session *session);
 
+/* What the reader of these filesystems should know (struct fs): on stderr, once for each. */
+void report_warnings(const struct guest *guest);
+void report_warning(const struct volume *volume, const struct fs *fs);
+
 /* "PROGRAM: libguestfs-like sentence" about what a call of fs/ said. */
 void report_guest_error(const struct img_error *err);
 

@@ -160,6 +160,23 @@ static bool mount_all(struct session *session, unsigned flags) {
     return true;
 }
 
+void report_warning(const struct volume *volume, const struct fs *fs) {
+    if (fs->warning)
+        report("%s: %s", volume->name, fs->warning);
+}
+
+void report_warnings(const struct guest *guest) {
+    const struct guest_mount *mounts;
+    size_t count = guest_mounts(guest, &mounts);
+    for (size_t i = 0; i < count; i++) {
+        size_t first = 0;
+        while (mounts[first].fs != mounts[i].fs)
+            first++;
+        if (first == i)
+            report_warning(mounts[i].volume, mounts[i].fs);
+    }
+}
+
 static bool options_are_complete(const struct guest_options *o) {
     if (o->format_unused)
         report("--format parameter must appear before -a parameter");
@@ -201,7 +218,12 @@ static bool look(struct session *session, unsigned flags) {
     }
     for (size_t i = 0; session->options->verbose && volumes_message(session->volumes, i); i++)
         report("%s", volumes_message(session->volumes, i));
-    return flags & SESSION_VOLUMES || mount_all(session, flags);
+    if (flags & SESSION_VOLUMES)
+        return true;
+    if (!mount_all(session, flags))
+        return false;
+    report_warnings(session->guest);
+    return true;
 }
 
 bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions) {

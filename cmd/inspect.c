@@ -106,6 +106,7 @@ static void show_root(struct inspector *inspector, struct volumes *volumes, cons
     sort_mounts(&shown);
     sort_filesystems(&shown);
     if (inspect_mount(root, volumes, NULL, warn, NULL, &guest, &err) == 0) {
+        report_warnings(guest);
         read_contents(inspector, guest, &shown, &packages);
         guest_close(guest);
     } else

@@ -3,9 +3,12 @@
  * that is not on the list below (seccomp), no capability.
  *
  * A call that is not allowed fails with EPERM rather than ending the process, so that a C library which tries something
- * newer first falls back. Threads may be made (key derivation uses them), processes not. With Landlock, opening may be
- * tried, since libcryptsetup opens a copy of a LUKS header in memory by its name in /proc: such a file has no path that
- * Landlock could forbid.
+ * newer first falls back. Threads may be made (key derivation uses them), processes not.
+ *
+ * No call that takes a path reaches the kernel at all. Where the C library uses one for what has no path (fstat is a
+ * newfstatat of ""), or a library for a file that is open already (libcryptsetup opens the copy of a LUKS header in
+ * memory by its name in /proc), a signal is raised in its place, and its handler does what was meant with the
+ * descriptor. The handler is a convenience and no part of the wall: it can do nothing that the filter forbids.
  */
 #include "sandbox.h"
 
@@ -14,6 +17,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,6 +26,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -53,9 +58,6 @@ static const int allowed[] = {
     SCMP_SYS(fadvise64),
     SCMP_SYS(fstat),
     SCMP_SYS(fstatfs),
-    SCMP_SYS(newfstatat),
-    SCMP_SYS(statx),
-    SCMP_SYS(fcntl),
     SCMP_SYS(close),
     SCMP_SYS(memfd_create),
     SCMP_SYS(dup),
@@ -98,6 +100,91 @@ static const int allowed[] = {
     SCMP_SYS(exit_group),
 };
 
+/* Of fcntl; not among them is what has the kernel send signals (F_SETOWN, F_SETSIG). O_ASYNC by F_SETFL then means the
+ * default: no owner, no signal. */
+static const int allowed_of_fcntl[] = {
+    F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC, F_GETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK,
+};
+
+/* ---- calls with a path ---- */
+
+#if defined(__x86_64__)
+#define ARGUMENT_REGISTERS                                                                                             \
+    { REG_RDI, REG_RSI, REG_RDX, REG_R10 }
+#define REGISTER(context, number) (context)->uc_mcontext.gregs[number]
+#define RESULT REG_RAX
+#elif defined(__aarch64__)
+#define ARGUMENT_REGISTERS                                                                                             \
+    { 0, 1, 2, 3 }
+#define REGISTER(context, number) (context)->uc_mcontext.regs[number]
+#define RESULT 0
+#endif
+
+#ifdef RESULT
+
+/* The descriptor that a path of the form /proc/self/fd/N is of; -1: it is another one. */
+static int descriptor_of(const char *path) {
+    static const char prefix[] = "/proc/self/fd/";
+    int fd = 0;
+    if (strncmp(path, prefix, strlen(prefix)) != 0)
+        return -1;
+    const char *digit = path + strlen(prefix);
+    if (!*digit)
+        return -1;
+    for (; *digit; digit++)
+        if (*digit < '0' || *digit > '9' || fd > 99999)
+            return -1;
+        else
+            fd = 10 * fd + *digit - '0';
+    return fd;
+}
+
+static long do_with_descriptor(int call, int dir, const char *path, long flags_of_stat, void *stat) {
+    int fd = descriptor_of(path);
+    if (call == SYS_newfstatat && *path == '\0' && flags_of_stat & AT_EMPTY_PATH)
+        fd = dir;
+    if (fd < 0)
+        return -EPERM;
+    long result = call == SYS_newfstatat ? syscall(SYS_fstat, fd, stat) : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return result < 0 ? -errno : result;
+}
+
+static void answer(int signal, siginfo_t *info, void *opaque) {
+    static const int registers[] = ARGUMENT_REGISTERS;
+    ucontext_t *context = opaque;
+    int before = errno;
+    (void)signal;
+    long dir = (long)REGISTER(context, registers[0]), stat = (long)REGISTER(context, registers[2]),
+         flags = (long)REGISTER(context, registers[3]);
+    const char *path = (const char *)REGISTER(context, registers[1]);
+    REGISTER(context, RESULT) = do_with_descriptor(info->si_syscall, (int)dir, path, flags, (void *)stat);
+    errno = before;
+}
+
+static int catch_paths(scmp_filter_ctx filter, bool paths_are_closed) {
+    (void)paths_are_closed;
+    struct sigaction action = {.sa_sigaction = answer, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    int ret = sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
+    if (ret == 0)
+        ret = seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(newfstatat), 0);
+    return ret < 0 ? ret : seccomp_rule_add(filter, SCMP_ACT_TRAP, SCMP_SYS(openat), 0);
+}
+
+#else
+
+/* Registers that are not known here: what has a path is left to Landlock. */
+static int catch_paths(scmp_filter_ctx filter, bool paths_are_closed) {
+    static const int calls[] = {SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(openat)};
+    int ret = 0;
+    for (size_t i = 0; ret == 0 && i < sizeof(calls) / sizeof(calls[0]) - !paths_are_closed; i++)
+        ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+    return ret;
+}
+
+#endif
+
+/* ---- the filter ---- */
+
 /* Each adds a rule to the filter; an error is remembered in *ret. */
 static void allow(scmp_filter_ctx filter, int *ret, int call) {
     if (*ret == 0)
@@ -127,22 +214,14 @@ static int filter_calls(bool paths_are_closed) {
     /* is it a terminal, and how wide? */
     allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TCGETS, 0));
     allow_if(filter, &ret, SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCGWINSZ, 0));
-    if (paths_are_closed)
-        allow(filter, &ret, SCMP_SYS(openat));
+    for (size_t i = 0; i < sizeof(allowed_of_fcntl) / sizeof(allowed_of_fcntl[0]); i++)
+        allow_if(filter, &ret, SCMP_SYS(fcntl), SCMP_A1_32(SCMP_CMP_EQ, (unsigned)allowed_of_fcntl[i], 0));
+    if (ret == 0)
+        ret = catch_paths(filter, paths_are_closed);
     if (ret == 0)
         ret = seccomp_load(filter);
     seccomp_release(filter);
     return ret;
-}
-
-/* libcryptsetup wants random bytes from there before it looks at a key. */
-static void keep_urandom(int rules) {
-    int fd = open("/dev/urandom", O_PATH | O_CLOEXEC);
-    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = fd};
-    if (fd < 0)
-        return;
-    syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(fd);
 }
 
 /* No path may be opened, made or changed any more; true where the kernel can do that. */
@@ -155,7 +234,6 @@ static bool close_paths(void) {
     int fd = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
     if (fd < 0)
         return false;
-    keep_urandom(fd);
     bool closed = syscall(SYS_landlock_restrict_self, fd, 0) == 0;
     close(fd);
     return closed;

@@ -58,7 +58,8 @@ struct tar {
     const char *excludes[MAX_EXCLUDES];
     size_t nexcludes;
     bool numeric, nanoseconds, no_sparse;
-    bool failed; /* something is missing in the archive */
+    bool failed;  /* something is missing in the archive */
+    bool stopped; /* no more can be written: sink_close says why */
     struct guest *guest;
     struct sink *sink;
     struct tar_names users, groups;
@@ -112,6 +113,12 @@ static bool is_excluded(const struct tar *tar, const char *path) {
 static void missing(struct tar *tar, const char *path, const char *what) {
     report("%s: %s", path, what);
     tar->failed = true;
+}
+
+/* The result of a write: one that failed ends the walk. */
+static int written(struct tar *tar, bool good) {
+    tar->stopped |= !good;
+    return good ? 0 : -EIO;
 }
 
 /* Exactly `length` bytes; what the file cannot give is zeroes, since the head has told their number. */
@@ -189,7 +196,7 @@ static int write_file(struct tar *tar, struct tar_entry *entry, const struct gue
         good = write_range(tar, entry->name, node, ranges[i].start, ranges[i].length);
     good = good && sink_write(tar->sink, zeroes, (TAR_BLOCK - data % TAR_BLOCK) % TAR_BLOCK);
     free(list.bytes);
-    return good ? 0 : -EIO;
+    return written(tar, good);
 }
 
 /* ---- files ---- */
@@ -221,12 +228,12 @@ static int write_entry(struct tar *tar, struct tar_entry *entry, const struct gu
     else if (S_ISREG(stat->mode) && is_new)
         ret = write_file(tar, entry, &visit->node);
     else
-        ret = tar_write_head(tar->sink, entry, &none) ? 0 : -EIO;
+        ret = written(tar, tar_write_head(tar->sink, entry, &none));
     entry->more = NULL;
     entry->target = NULL;
     free(more.bytes);
     free(target);
-    return ret == -EIO ? ret : 0;
+    return tar->stopped ? ret : 0;
 }
 
 static int visit_file(void *opaque, const struct guest_visit *visit) {
@@ -284,7 +291,7 @@ static bool pack(struct tar *tar, const char *path, int fd) {
         tar->buffer = memory(1, READ_SIZE);
         tar->sink = sink_open(fd, tar->compression);
         int ret = guest_walk(tar->guest, &dir, visit_file, tar, &tar->err);
-        if (ret < 0 && ret != -EIO)
+        if (ret < 0 && !tar->stopped)
             report_guest_error(&tar->err);
         good = ret == 0 && tar_write_end(tar->sink) && !tar->failed;
         good = sink_close(tar->sink) && good;

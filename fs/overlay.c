@@ -2,8 +2,7 @@
 /* overlay.c - see overlay.h.
  *
  * A table finds what became of a unit: open addressing, at most half full, spread by a factor that the maker of a disk
- * does not know. An entry leads to a place below or to a slot of the store; slots [0, IN_MEMORY) are in memory, in
- * pieces that never move, the others in the file.
+ * does not know. An entry leads to a place below or to a slot of the store, which is in pieces that never move.
  */
 #include "overlay.h"
 
@@ -12,13 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "error.h"
 
-#define IN_MEMORY (64ull << 20) /* bytes */
-#define PIECE (1u << 20)        /* bytes of the store that are allocated at once */
-#define PIECES (IN_MEMORY / PIECE)
+#define PIECE (1u << 20) /* bytes of the store that are allocated at once */
+#define PIECES (OVERLAY_MOST / PIECE)
 
 struct entry {
     uint64_t unit; /* its number, plus one; 0: the entry is free */
@@ -30,7 +27,6 @@ struct overlay {
     struct device device;
     struct device *below;
     unsigned unit;
-    int spill;
     uint64_t factor;
     struct entry *entries;
     size_t room, count; /* room: a power of two */
@@ -84,42 +80,18 @@ static int claim(struct overlay *overlay, uint64_t unit, struct entry **entry, s
 
 /* ---- the store ---- */
 
-/* NULL: the slot is in the file. */
-static unsigned char *slot_in_memory(const struct overlay *overlay, uint64_t slot) {
-    uint64_t at = slot * overlay->unit;
-    return at < IN_MEMORY ? overlay->pieces[at / PIECE] + at % PIECE : NULL;
+static unsigned char *slot(const struct overlay *overlay, uint64_t number) {
+    uint64_t at = number * overlay->unit;
+    return overlay->pieces[at / PIECE] + at % PIECE;
 }
 
-static int spill_error(struct img_error *err, const char *what) {
-    int code = errno ? errno : EIO;
-    return fail(err, -code, "What a journal changes cannot be %s: %s", what, strerror(code));
-}
-
-static int write_slot(struct overlay *overlay, uint64_t slot, const unsigned char *bytes, struct img_error *err) {
-    unsigned char *memory = slot_in_memory(overlay, slot);
-    if (memory)
-        memcpy(memory, bytes, overlay->unit);
-    else if (pwrite(overlay->spill, bytes, overlay->unit, (off_t)(slot * overlay->unit - IN_MEMORY)) != overlay->unit)
-        return spill_error(err, "kept");
-    return 0;
-}
-
-static int read_slot(struct overlay *overlay, uint64_t slot, unsigned char *bytes, struct img_error *err) {
-    const unsigned char *memory = slot_in_memory(overlay, slot);
-    if (memory)
-        memcpy(bytes, memory, overlay->unit);
-    else if (pread(overlay->spill, bytes, overlay->unit, (off_t)(slot * overlay->unit - IN_MEMORY)) != overlay->unit)
-        return spill_error(err, "read again");
-    return 0;
-}
-
-static int new_slot(struct overlay *overlay, uint64_t *slot, struct img_error *err) {
+static int new_slot(struct overlay *overlay, uint64_t *number, struct img_error *err) {
     uint64_t at = overlay->slots * overlay->unit;
-    if (at >= IN_MEMORY && overlay->spill < 0)
-        return fail(err, -EFBIG, "A journal changes more than %" PRIu64 " bytes", (uint64_t)IN_MEMORY);
-    if (at < IN_MEMORY && !overlay->pieces[at / PIECE] && !(overlay->pieces[at / PIECE] = malloc(PIECE)))
+    if (at >= OVERLAY_MOST)
+        return fail(err, -EFBIG, "What the journal holds changes more than %llu bytes", OVERLAY_MOST);
+    if (!overlay->pieces[at / PIECE] && !(overlay->pieces[at / PIECE] = malloc(PIECE)))
         return fail_no_memory(err);
-    *slot = overlay->slots++;
+    *number = overlay->slots++;
     return 0;
 }
 
@@ -127,19 +99,18 @@ static int new_slot(struct overlay *overlay, uint64_t *slot, struct img_error *e
 
 /* What a unit holds now. */
 static int read_unit(struct overlay *overlay, const struct entry *entry, unsigned char *bytes, struct img_error *err) {
-    return entry->stored ? read_slot(overlay, entry->place, bytes, err)
-                         : device_read(overlay->below, bytes, overlay->unit, entry->place, err);
+    if (!entry->stored)
+        return device_read(overlay->below, bytes, overlay->unit, entry->place, err);
+    memcpy(bytes, slot(overlay, entry->place), overlay->unit);
+    return 0;
 }
 
 static int read_part(struct overlay *overlay, const struct entry *entry, unsigned char *buffer, size_t count,
                      size_t inside, struct img_error *err) {
-    unsigned char bytes[65536];
     if (!entry->stored)
         return device_read(overlay->below, buffer, count, entry->place + inside, err);
-    int ret = read_slot(overlay, entry->place, bytes, err);
-    if (ret == 0)
-        memcpy(buffer, bytes + inside, count);
-    return ret;
+    memcpy(buffer, slot(overlay, entry->place) + inside, count);
+    return 0;
 }
 
 /* The units from `unit` on that nothing changed, at most as many as `count` bytes reach into. */
@@ -172,21 +143,19 @@ static int overlay_read(struct device *device, void *buffer, size_t count, uint6
 
 static int write_part(struct overlay *overlay, uint64_t unit, const unsigned char *from, size_t count, size_t inside,
                       struct img_error *err) {
-    unsigned char bytes[65536];
     struct entry *entry;
     int ret = claim(overlay, unit, &entry, err);
-    if (ret == 0 && count < overlay->unit)
-        ret = read_unit(overlay, entry, bytes, err);
     if (ret == 0 && !entry->stored) {
-        uint64_t slot = 0;
-        ret = new_slot(overlay, &slot, err);
+        uint64_t number = 0;
+        ret = new_slot(overlay, &number, err);
+        if (ret == 0 && count < overlay->unit)
+            ret = read_unit(overlay, entry, slot(overlay, number), err);
         if (ret == 0)
-            *entry = (struct entry){.unit = unit + 1, .place = slot, .stored = true};
+            *entry = (struct entry){.unit = unit + 1, .place = number, .stored = true};
     }
-    if (ret < 0)
-        return ret;
-    memcpy(bytes + inside, from, count);
-    return write_slot(overlay, entry->place, bytes, err);
+    if (ret == 0)
+        memcpy(slot(overlay, entry->place) + inside, from, count);
+    return ret;
 }
 
 static int overlay_write(struct device *device, const void *buffer, size_t count, uint64_t offset,
@@ -215,7 +184,7 @@ static void overlay_close(struct device *device) {
 
 static const struct device_ops ops = {.read = overlay_read, .write = overlay_write, .close = overlay_close};
 
-int device_of_overlay(struct device *below, unsigned unit, int spill, struct device **overlay, struct img_error *err) {
+int device_of_overlay(struct device *below, unsigned unit, struct device **overlay, struct img_error *err) {
     if (unit < 512 || unit > 65536 || unit & (unit - 1))
         return fail(err, -EINVAL, "An overlay cannot have units of %u bytes", unit);
     struct overlay *new = calloc(1, sizeof(*new));
@@ -226,7 +195,6 @@ int device_of_overlay(struct device *below, unsigned unit, int spill, struct dev
         .ops = &ops, .size = below->size / unit * unit, .sector_size = below->sector_size, .writable = true};
     new->below = below;
     new->unit = unit;
-    new->spill = spill;
     if (getrandom(&new->factor, sizeof(new->factor), GRND_NONBLOCK) != (ssize_t)sizeof(new->factor))
         new->factor = (uintptr_t) new * 0x9e3779b97f4a7c15;
     new->factor |= 1;

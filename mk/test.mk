@@ -40,8 +40,9 @@ $B/obj/tests/%.o: tests/%.c $B/flags
 $B/tests/unit/%: $B/obj/tests/unit/%.o $(call objects,$(UNIT_HELP) $(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
-# A part of the tool that has a test of its own.
+# Parts of the tool that have a test of their own.
 $B/tests/unit/test_copy_writer: $(call objects,cmd/copy_writer.c cmd/beneath.c cmd/chute.c cmd/report.c cmd/names.c cmd/allocate.c)
+$B/tests/unit/test_sandbox: $(call objects,cmd/sandbox.c cmd/report.c cmd/names.c cmd/allocate.c)
 $B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
@@ -68,8 +69,8 @@ LONG_CLI := tests/cli/measure.t tests/cli/kill.t
 TESTS ?= $(BIG_BIN) $(filter-out $(if $(filter tsan,$(FLAVOUR)),$(GUEST_BIN)),$(UNIT_BIN)) \
     $(if $(filter tsan,$(FLAVOUR)),,$(filter-out $(if $(filter asan,$(FLAVOUR)),$(LONG_CLI)),$(CLI_TESTS)))
 # Tests of guests' filesystems and volumes: all in one thread.
-GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts ext_order fat fat_write fuzz_ext fuzz_guest inspect late ntfs \
-    overlay packages volumes xfs)
+GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts ext_order fat fat_write fuzz_ext fuzz_guest inspect \
+    late ntfs overlay packages sandbox volumes xfs)
 # Seconds that one program may take.
 TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
 

@@ -43,7 +43,7 @@ static int gather(struct ext *ext, struct device *device, struct device **overla
     if (ret == 0 && journal.start != 0 && !damaged)
         ret = fast_scan(&journal, end, notes, err);
     if (ret == 0 && notes->tags && !*overlay)
-        ret = device_of_overlay(device, ext->block_size, -1, overlay, err);
+        ret = device_of_overlay(device, ext->block_size, overlay, err);
     if (damaged)
         ext->fs.warning = in_part;
     ext->journal_end = end;

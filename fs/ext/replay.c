@@ -303,7 +303,7 @@ static int run_passes(struct replay *replay, struct device *device) {
     int ret = run_pass(replay, FIND_END);
     if (ret < 0 || replay->end == replay->journal->sequence)
         return ret;
-    ret = device_of_overlay(device, replay->journal->block_size, -1, &replay->overlay, replay->err);
+    ret = device_of_overlay(device, replay->journal->block_size, &replay->overlay, replay->err);
     if (ret == 0)
         ret = run_pass(replay, GATHER_REVOKED);
     settle_revoked(replay);

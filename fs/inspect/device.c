@@ -2,6 +2,9 @@
 /* device.c - the device of an fstab line as a volume. What a name says by itself volumes_find knows; here are the names
  * that need another file of the guest (a key's mapping in crypttab, an array in mdadm.conf), its type of system, or the
  * assumption that it has one disk.
+ *
+ * Each line of fstab may walk over one of those files and then look for one volume, no more: the first line of a name
+ * decides.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +40,7 @@ static struct volume *find_mapping(struct span crypttab, const struct volumes *v
         char *text = span_copy(device);
         struct volume *locked = text ? find_unquoted(volumes, text) : NULL;
         free(text);
-        if (locked)
-            return opened_from(volumes, locked);
+        return locked ? opened_from(volumes, locked) : NULL;
     }
     return NULL;
 }
@@ -58,6 +60,15 @@ static bool same_digits(struct span a, const char *b) {
     }
 }
 
+static struct volume *array_of_uuid(const struct volumes *volumes, struct span uuid) {
+    for (size_t i = 0; i < volumes_count(volumes); i++) {
+        struct volume *volume = volumes_get(volumes, i);
+        if (volume->kind == VOLUME_RAID && volume->uuid[0] && same_digits(uuid, volume->uuid))
+            return volume;
+    }
+    return NULL;
+}
+
 /* "ARRAY /dev/md0 metadata=1.2 UUID=...": the array of this UUID, whatever it is called here. */
 static struct volume *find_array(struct span mdadm, const struct volumes *volumes, const char *name) {
     struct span line, word;
@@ -66,11 +77,8 @@ static struct volume *find_array(struct span mdadm, const struct volumes *volume
             continue;
         while (span_word(&line, &word))
             if (span_skip(&word, "UUID=") || span_skip(&word, "uuid="))
-                for (size_t i = 0; i < volumes_count(volumes); i++) {
-                    struct volume *volume = volumes_get(volumes, i);
-                    if (volume->kind == VOLUME_RAID && volume->uuid[0] && same_digits(word, volume->uuid))
-                        return volume;
-                }
+                return array_of_uuid(volumes, word);
+        return NULL;
     }
     return NULL;
 }

@@ -12,7 +12,8 @@
 #include "../error.h"
 #include "parts.h"
 
-#define MOUNTS_MAX 1024
+#define LINES_MAX 1024         /* of fstab that are looked at */
+#define OTHERS_MAX (64u << 10) /* bytes of crypttab and mdadm.conf: each line of fstab may walk over one of them */
 
 void fstab_canonical(char *path) {
     char *out = path;
@@ -102,11 +103,16 @@ static int read_line(const struct fstab_files *files, const struct volumes *volu
     return 0;
 }
 
+static struct span front_of(struct span text) {
+    return (struct span){text.at, text.length < OTHERS_MAX ? text.length : OTHERS_MAX};
+}
+
 int fstab_read(const struct fstab_files *files, const struct volumes *volumes, struct inspect_root *root) {
+    const struct fstab_files bounded = {files->fstab, front_of(files->crypttab), front_of(files->mdadm)};
     struct span text = files->fstab, line;
     int ret = add_mount(root, strdup("/"), root->volume);
-    while (ret == 0 && root->nmounts < MOUNTS_MAX && span_line(&text, &line))
-        ret = read_line(files, volumes, root, line);
+    for (unsigned lines = 0; ret == 0 && lines < LINES_MAX && span_line(&text, &line); lines++)
+        ret = read_line(&bounded, volumes, root, line);
     return ret;
 }
 

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* dir.c - all entries of a directory, in the order of the disk. Small ones are in the inode; of the others only the
  * data blocks are read, which lie in front of XFS_DIR_LEAF_OFFSET: the leaves behind it know nothing more.
+ *
+ * No block is there twice, which version 5 would notice at the block and version 4 would not: so there are no more
+ * entries than the disk has room for.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -117,15 +121,63 @@ static int list_block(const struct xfs *xfs, uint64_t dir, const struct xfs_bloc
     return ret;
 }
 
+static uint64_t data_blocks(const struct xfs *xfs, const struct xfs_inode *inode) {
+    uint64_t size = inode->size < XFS_DIR_LEAF_OFFSET ? inode->size : XFS_DIR_LEAF_OFFSET;
+    return (size + xfs->geo.block_size - 1) >> xfs->geo.block_log;
+}
+
+static int by_place(const void *a, const void *b) {
+    uint64_t x = ((const struct xfs_extent *)a)->fsblock, y = ((const struct xfs_extent *)b)->fsblock;
+    return (x > y) - (x < y);
+}
+
+/* The extents of the first `blocks` blocks; the caller frees. There are as many as the disk really has records. */
+static int gather(struct xfs *xfs, const struct xfs_inode *inode, uint64_t blocks, struct xfs_extent **list,
+                  size_t *count, struct img_error *err) {
+    struct xfs_extent extent = {0};
+    size_t room = 0;
+    for (uint64_t at = 0; at < blocks; at = extent.start + extent.count) {
+        int ret = xfs_map(xfs, inode, &inode->data, at, &extent, err);
+        if (ret < 0)
+            return ret;
+        if (extent.hole)
+            continue;
+        if (*count == room) {
+            room = room ? 2 * room : 16;
+            struct xfs_extent *longer = realloc(*list, room * sizeof(*longer));
+            if (!longer)
+                return fail_no_memory(err);
+            *list = longer;
+        }
+        (*list)[(*count)++] = extent;
+    }
+    return 0;
+}
+
+int xfs_dir_check_map(struct xfs *xfs, const struct xfs_inode *inode, struct img_error *err) {
+    struct xfs_extent *list = NULL;
+    size_t count = 0;
+    int ret = gather(xfs, inode, data_blocks(xfs, inode), &list, &count, err);
+    if (ret == 0 && count > 1)
+        qsort(list, count, sizeof(list[0]), by_place);
+    for (size_t i = 1; ret == 0 && i < count; i++)
+        if (list[i].fsblock - list[i - 1].fsblock < list[i - 1].count)
+            ret = fail(err, -EUCLEAN, "The directory %" PRIu64 " has block 0x%" PRIx64 " twice", inode->ino,
+                       list[i].fsblock);
+    free(list);
+    return ret;
+}
+
 static int list_blocks(struct xfs *xfs, const struct xfs_inode *inode, fs_entry_call call, void *opaque,
                        struct img_error *err) {
-    unsigned shift = xfs->geo.block_log;
-    uint64_t size = inode->size < XFS_DIR_LEAF_OFFSET ? inode->size : XFS_DIR_LEAF_OFFSET;
-    uint64_t step = xfs->geo.dir_size >> shift, most = xfs->geo.blocks; /* a block may be in one directory once */
-    for (uint64_t at = 0; at < (size + xfs->geo.block_size - 1) >> shift;) {
+    uint64_t step = xfs->geo.dir_size >> xfs->geo.block_log, blocks = data_blocks(xfs, inode);
+    int ret = xfs_dir_check_map(xfs, inode, err);
+    if (ret < 0)
+        return ret;
+    for (uint64_t at = 0; at < blocks;) {
         struct xfs_extent extent = {0};
         struct xfs_block *block = NULL;
-        int ret = xfs_map(xfs, inode, &inode->data, at, &extent, err);
+        ret = xfs_map(xfs, inode, &inode->data, at, &extent, err);
         if (ret < 0)
             return ret;
         uint64_t behind = extent.start + extent.count;
@@ -133,9 +185,6 @@ static int list_blocks(struct xfs *xfs, const struct xfs_inode *inode, fs_entry_
             at = behind > UINT64_MAX - step ? behind : (behind + step - 1) / step * step;
             continue;
         }
-        if (most < step)
-            return fail(err, -EUCLEAN, "The directory %" PRIu64 " has more blocks than the filesystem", inode->ino);
-        most -= step;
         ret = xfs_fork_block(xfs, inode, &inode->data, at, xfs->geo.dir_size, XFS_KIND_DIR_DATA, &block, err);
         if (ret < 0)
             return ret;

@@ -300,7 +300,7 @@ static int walk(struct log *log, uint32_t tail, uint32_t head, struct xlog_parse
 static int replay_between(struct log *log, uint32_t tail, uint32_t head, struct img_error *err) {
     struct xlog_replay *replay = NULL;
     struct xfs *xfs = log->xfs;
-    int ret = device_of_overlay(xfs->device, XLOG_BLOCK, -1, &xfs->overlay, err);
+    int ret = device_of_overlay(xfs->device, XLOG_BLOCK, &xfs->overlay, err);
     if (ret < 0)
         return ret;
     xfs->device = xfs->overlay;

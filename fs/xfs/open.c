@@ -36,7 +36,8 @@ static void warn(struct xfs *xfs, const char *why) {
     xfs->fs.warning = xfs->warning;
 }
 
-/* A log that cannot be replayed keeps nobody from reading. */
+/* A damaged log keeps nobody from reading; one that is in order but too much for the memory does, since its files would
+ * be shown in a state that is long past. */
 static int replay(struct xfs *xfs, struct img_error *err) {
     struct img_error why = {0};
     if (!xfs->geo.log_start) {
@@ -48,8 +49,8 @@ static int replay(struct xfs *xfs, struct img_error *err) {
         ret = xfs_super_read(xfs->device, &xfs->geo, &why);
     if (ret == 0)
         return 0;
-    if (ret != -EUCLEAN && ret != -ENOTSUP && ret != -EFBIG)
-        return fail(err, ret, "%s", why.text);
+    if (ret != -EUCLEAN && ret != -ENOTSUP)
+        return fail(err, ret, ret == -EFBIG ? "The log of the XFS cannot be replayed: %s" : "%s", why.text);
     device_close(xfs->overlay);
     xfs->overlay = NULL;
     xfs->device = xfs->fs.device;

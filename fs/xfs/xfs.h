@@ -195,6 +195,8 @@ int xfs_dir_entry_at(const struct xfs *xfs, const struct xfs_block *block, uint3
                      const struct xfs_disk_dir_entry **entry, uint32_t *size, struct img_error *err);
 /* Where the entries of a data block end. */
 int xfs_dir_data_end(const struct xfs *xfs, const struct xfs_block *block, uint32_t *end, struct img_error *err);
+/* -EUCLEAN: the data blocks of a directory are not all different ones. */
+int xfs_dir_check_map(struct xfs *xfs, const struct xfs_inode *inode, struct img_error *err);
 /* Calls back with each entry of a directory that is in its inode. */
 int xfs_dir_short(const struct xfs *xfs, const struct xfs_inode *inode, fs_entry_call call, void *opaque,
                   struct img_error *err);

@@ -82,6 +82,23 @@ run img tar-out -a disk -m /dev/sda /d nosuch/new.tar
 is "$status" 1 "an archive that cannot be made"
 run img tar-out -a disk -m /dev/sda /d
 is "$status" 1 "no archive"
+# a directory whose cluster the image has lost: not the archive's fault, and so not for the archive's end to tell
+qemu-img convert -f raw -O qcow2 -o cluster_size=4k disk lost.qcow2
+perl -e '
+    my ($block) = `debugfs -R "blocks /d" disk 2>/dev/null` =~ /(\d+)/;
+    my ($bytes) = `dumpe2fs -h disk 2>/dev/null` =~ /^Block size:\s+(\d+)/m;
+    my $map = `qemu-img map --output=json lost.qcow2`;
+    while ($map =~ /"start": (\d+), "length": (\d+),.*"offset": (\d+)/g) {
+        my $from = $block * $bytes - $1;
+        next if $from < 0 || $from >= $2;
+        my $entry = ($3 + $from) & ~4095;
+        open(my $f, "+<:raw", "lost.qcow2") and local $/;
+        my $at = index(my $all = <$f>, pack("Q>", $entry | 1 << 63));
+        seek($f, $at, 0) and print $f pack("Q>", $entry | 1 << 63 | 512) if $at > 0;
+    }'
+run img tar-out -a lost.qcow2 -m /dev/sda / lost.tar
+is "$status" 1 "a directory that cannot be read"
+has "$err" "L2 entry" "and that is said"
 if [ -c /dev/full ]; then
     run img tar-out -a disk -m /dev/sda /d /dev/full
     is "$status" 1 "a full disk"

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -228,6 +230,42 @@ static void fstab(void **state) {
     volumes_close(volumes);
 }
 
+/* `length` bytes of one line after another; the caller frees. */
+static char *many_lines(const char *line, size_t length) {
+    char *text = malloc(length + 1);
+    size_t step = strlen(line);
+    assert_non_null(text);
+    for (size_t i = 0; i < length; i++)
+        text[i] = line[i % step];
+    text[length] = '\0';
+    return text;
+}
+
+/* What a hostile guest makes the work of one line times that of another file. */
+static void large_files(void **state) {
+    static const char *const devices[] = {"/dev/mapper/a", "/dev/mapper/b", "/dev/md0"};
+    char *crypttab = many_lines("b UUID=1\n", INSPECT_TEXT_MAX),
+         *mdadm = many_lines("ARRAY /dev/md0 UUID=1 UUID=2\n", INSPECT_TEXT_MAX);
+    struct volumes *volumes = three_disks();
+    (void)state;
+    alarm(60);
+    for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+        struct inspect_root root = {.volume = volumes_find(volumes, "/dev/sda")};
+        char line[64];
+        snprintf(line, sizeof(line), "%s /x\n", devices[i]);
+        char *fstab = many_lines(line, INSPECT_TEXT_MAX);
+        const struct fstab_files files = {span_of(fstab), span_of(crypttab), span_of(mdadm)};
+        assert_int_equal(fstab_read(&files, volumes, &root), 0);
+        assert_int_equal(root.nmounts, 1);
+        forget(&root);
+        free(fstab);
+    }
+    alarm(0);
+    volumes_close(volumes);
+    free(crypttab);
+    free(mdadm);
+}
+
 static void canonical_paths(void **state) {
     static const char *const pairs[][2] = {
         {"///usr//local//", "/usr/local"}, {"/", "/"}, {"//", "/"}, {"none", "none"}, {"", ""}, {"/a/b", "/a/b"},
@@ -245,7 +283,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_and_words), cmocka_unit_test(versions),        cmocka_unit_test(quotes),
         cmocka_unit_test(os_release),      cmocka_unit_test(other_releases),  cmocka_unit_test(machines),
-        cmocka_unit_test(fstab),           cmocka_unit_test(canonical_paths),
+        cmocka_unit_test(fstab),           cmocka_unit_test(canonical_paths), cmocka_unit_test(large_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,6 +73,25 @@ static void refuses_bad_extents(void **state) {
     assert_true(e.hole);
 }
 
+/* One real block mapped many times would make endless names of few. */
+static void refuses_repeats(void **state) {
+    (void)state;
+    static struct xfs xfs;
+    static struct xfs_inode inode;
+    struct img_error err = {0};
+    const struct xfs_disk_extent twice[] = {record(0, 5, 1, false), record(1, 100, 3, false), record(9, 102, 1, false)};
+    xfs.geo = geometry;
+    inode.size = 10 << 12;
+    inode.data = (struct xfs_fork){.format = XFS_FORMAT_EXTENTS, .extents = 2, .bytes = (const uint8_t *)twice};
+    assert_int_equal(xfs_dir_check_map(&xfs, &inode, &err), 0);
+    inode.data.extents = 3;
+    assert_int_equal(xfs_dir_check_map(&xfs, &inode, &err), -EUCLEAN);
+    assert_non_null(strstr(err.text, "0x66 twice"));
+    /* what lies behind the end of the directory is no part of it */
+    inode.size = 9 << 12;
+    assert_int_equal(xfs_dir_check_map(&xfs, &inode, &err), 0);
+}
+
 static void always_goes_on(void **state) {
     (void)state;
     struct xfs_disk_extent records[4];
@@ -100,10 +119,8 @@ static void hashes_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_extents),
-        cmocka_unit_test(refuses_bad_extents),
-        cmocka_unit_test(always_goes_on),
-        cmocka_unit_test(hashes_names),
+        cmocka_unit_test(finds_extents),  cmocka_unit_test(refuses_bad_extents), cmocka_unit_test(refuses_repeats),
+        cmocka_unit_test(always_goes_on), cmocka_unit_test(hashes_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
