@@ -137,10 +137,12 @@ void base_place(struct base *base, unsigned disk, uint64_t at, uint64_t length) 
     base->places[base->nplaces++] = (struct place){disk, at, (uint32_t)length};
 }
 
-void base_record(struct base *base, bool on) {
+void base_record(bool on) {
     recording = on;
-    for (unsigned i = 0; on && i < base->ndisks; i++)
-        memset(base->disks[i].read, 0, base->disks[i].size / SECTOR + 1);
+}
+
+bool base_recording(void) {
+    return recording;
 }
 
 static bool matters(const uint8_t *sector) {
@@ -150,7 +152,8 @@ static bool matters(const uint8_t *sector) {
 
 void base_take_read(struct base *base) {
     for (unsigned i = 0; i < base->ndisks; i++)
-        for (uint64_t at = 0; at + SECTOR <= base->disks[i].size; at += SECTOR)
+        for (uint64_t at = 0; at + SECTOR <= base->disks[i].size && (!base->divided || at < base->divided);
+             at += SECTOR)
             if (base->disks[i].read[at / SECTOR] && matters(base->disks[i].base + at))
                 base_place(base, i, at, SECTOR);
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* main.c - mutations of every type, counted and judged, and TAP.
  *
- *   mutate_test [--sample | --all | --count N] [--type TYPE] [--jobs N]
- *   mutate_test --type TYPE --seed N [--disk FILE]      one mutation, told; kept in FILE (and FILE.2)
+ *   mutate_test [--sample | --all | --count N] [--type TYPE]
+ *   mutate_test --type TYPE --seed N                    one mutation, told
+ *   mutate_test ... --keep FOLDER                       nothing is read; the disks are kept: FOLDER/TYPE-SEED, and .2
+ * if there is another mutate_test ... --bases FOLDER                      begins with the disks that are there, made by
+ * tests/mutate/bases
  *
  * A process of its own does one mutation after another. Where it dies or takes too long, the seed is told and another
  * process goes on behind it. A type passes if that never happens, no disk was asked for bytes outside of it, memory
@@ -38,24 +41,25 @@ static const struct type {
     const char *name;
     void (*prepare)(struct base *base, const char *path);
     unsigned ndisks, sector;
+    uint64_t divided; /* volumes: what lies in them is not changed, nor what lies behind this byte; 0: a filesystem */
     const char *bases[BASES_MOST];
 } types[] = {
-    {"ext4", ext_prepare, 1, 512, {"ext4", "ext4-journal", "ext4-fast"}},
-    {"ext3", ext_prepare, 1, 512, {"ext3", "ext3-journal"}},
-    {"ext2", ext_prepare, 1, 512, {"ext2"}},
-    {"xfs", xfs_prepare, 1, 512, {"xfs", "xfs-dirty"}},
-    {"xfs4", xfs_prepare, 1, 512, {"xfs4"}},
-    {"fat12", NULL, 1, 512, {"fat12", "fat12-floppy"}},
-    {"fat16", NULL, 1, 512, {"fat16"}},
-    {"fat32", NULL, 1, 512, {"fat32"}},
-    {"ntfs", NULL, 1, 512, {"ntfs", "ntfs-packed", "ntfs-links"}},
-    {"mbr", NULL, 1, 512, {"mbr"}},
-    {"gpt", volumes_prepare_signs, 1, 512, {"gpt", "gpt-backup"}},
-    {"gpt4096", volumes_prepare_signs, 1, 4096, {"gpt4096"}},
-    {"lvm", volumes_prepare_signs, 2, 512, {"lvm"}},
-    {"luks1", NULL, 1, 512, {"luks1"}},
-    {"luks2", volumes_prepare_signs, 1, 512, {"luks2"}},
-    {"md", volumes_prepare_signs, 2, 512, {"md-mirror", "md-stripes"}},
+    {"ext4", ext_prepare, 1, 512, 0, {"ext4", "ext4-journal", "ext4-fast"}},
+    {"ext3", ext_prepare, 1, 512, 0, {"ext3", "ext3-journal"}},
+    {"ext2", ext_prepare, 1, 512, 0, {"ext2"}},
+    {"xfs", xfs_prepare, 1, 512, 0, {"xfs", "xfs-dirty"}},
+    {"xfs4", xfs_prepare, 1, 512, 0, {"xfs4"}},
+    {"fat12", NULL, 1, 512, 0, {"fat12", "fat12-floppy"}},
+    {"fat16", NULL, 1, 512, 0, {"fat16"}},
+    {"fat32", NULL, 1, 512, 0, {"fat32"}},
+    {"ntfs", ntfs_prepare, 1, 512, 0, {"ntfs", "ntfs-packed", "ntfs-links"}},
+    {"mbr", NULL, 1, 512, UINT64_MAX, {"mbr"}},
+    {"gpt", volumes_prepare_signs, 1, 512, UINT64_MAX, {"gpt", "gpt-backup"}},
+    {"gpt4096", volumes_prepare_signs, 1, 4096, UINT64_MAX, {"gpt4096"}},
+    {"lvm", volumes_prepare_signs, 2, 512, UINT64_MAX, {"lvm"}},
+    {"luks1", NULL, 1, 512, 2048, {"luks1"}},
+    {"luks2", volumes_prepare_signs, 1, 512, 32768, {"luks2", "luks2-backup"}},
+    {"md", volumes_prepare_signs, 2, 512, 1, {"md-mirror", "md-stripes"}},
 };
 #define TYPES (sizeof(types) / sizeof(types[0]))
 
@@ -121,9 +125,10 @@ static void load_set(struct set *set, const struct type *type) {
     for (; set->count < BASES_MOST && type->bases[set->count]; set->count++) {
         struct base *base = &set->bases[set->count];
         base_load(base, folder, type->bases[set->count], type->ndisks, type->sector);
-        base_record(base, true);
+        base->divided = type->divided;
+        base_record(true);
         set->sums[set->count] = print_all(base, false);
-        base_record(base, false);
+        base_record(false);
         snprintf(path, sizeof(path), "%s/%s", folder, base->name);
         if (type->prepare)
             type->prepare(base, path);
@@ -136,6 +141,11 @@ static void load_set(struct set *set, const struct type *type) {
         }
         printf("# %s: %zu places\n", base->name, base->nplaces);
     }
+}
+
+static void unload_set(struct set *set) {
+    for (unsigned i = 0; i < set->count; i++)
+        base_free(&set->bases[i]);
 }
 
 /* ---- one mutation ---- */
@@ -186,6 +196,31 @@ static void run_one(struct set *set, struct tally *tally, uint64_t seed) {
 
 /* ---- one type ---- */
 
+static void keep_disks(const struct base *base, const char *place, const char *type, uint64_t seed) {
+    char path[1000];
+    for (unsigned i = 0; i < base->ndisks; i++) {
+        const struct disk *disk = &base->disks[i];
+        snprintf(path, sizeof(path), "%s/%s-%" PRIu64 "%s", place, type, seed, i ? ".2" : "");
+        FILE *file = fopen(path, "w");
+        if (!file || fwrite(disk->bytes, 1, disk->device.size, file) != disk->device.size || fclose(file) != 0) {
+            printf("Bail out! %s: %s\n", path, strerror(errno));
+            exit(1);
+        }
+    }
+}
+
+/* The disk of a mutation that was not survived. */
+static void tell_failure(struct set *set, uint64_t seed, int status) {
+    uint64_t unchanged;
+    bool slow = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    struct base *base = mutate(set, seed, false, &unchanged);
+    const char *place = getenv("IMG_BUILD") ? getenv("IMG_BUILD") : "/tmp";
+    keep_disks(base, place, set->type->name, seed);
+    base_restore(base);
+    printf("# seed %" PRIu64 " %s; its disk is %s/%s-%" PRIu64 "\n", seed,
+           slow ? "takes longer than 10 s" : "ends the process", place, set->type->name, seed);
+}
+
 /* Goes on where the last process ended; false: it died, *status says how. */
 static bool run_process(struct set *set, struct tally *tally, uint64_t from, int *status) {
     fflush(stdout);
@@ -217,9 +252,7 @@ static bool run_type(const struct type *type, unsigned number) {
         if (run_process(&set, tally, from, &status))
             break;
         failures++;
-        bool slow = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
-        printf("# --type %s --seed %" PRIu64 ": %s\n", type->name, tally->seed,
-               slow ? "takes longer than 10 s" : "dies");
+        tell_failure(&set, tally->seed, status);
     }
     bool ok = failures == 0 && tally->outside == 0 && tally->peak < MEMORY_MOST && 2 * tally->changed >= tally->done;
     printf("%sok %u - %s: %" PRIu64 " mutations, %" PRIu64 " change what is printed, worst %.1f s, %.1f MiB\n",
@@ -227,39 +260,37 @@ static bool run_type(const struct type *type, unsigned number) {
            (double)tally->peak / MIB);
     printf("# in %.0f s; the slowest is seed %" PRIu64 ", the largest %" PRIu64 "; reads outside: %" PRIu64 "\n",
            (double)(now_us() - start) / 1e6, tally->worst_seed, tally->peak_seed, tally->outside);
-    for (unsigned i = 0; i < set.count; i++)
-        base_free(&set.bases[i]);
+    unload_set(&set);
     munmap(tally, sizeof(*tally));
     fflush(stdout);
     return ok;
 }
 
-/* ---- one seed ---- */
-
-static void keep_disk(const struct disk *disk, unsigned number) {
-    char path[1000];
-    snprintf(path, sizeof(path), number ? "%s.%u" : "%s", keep, number + 1);
-    FILE *file = fopen(path, "w");
-    if (!file || fwrite(disk->bytes, 1, disk->device.size, file) != disk->device.size || fclose(file) != 0) {
-        printf("Bail out! %s: %s\n", path, strerror(errno));
-        exit(1);
-    }
-}
+/* ---- one seed, and kept disks ---- */
 
 static void show_one(const struct type *type) {
     struct set set;
     uint64_t unchanged;
     load_set(&set, type);
     struct base *base = mutate(&set, only_seed, true, &unchanged);
-    for (unsigned i = 0; keep && i < base->ndisks; i++)
-        keep_disk(&base->disks[i], i);
     fflush(stdout);
-    if (!keep) {
-        alarm(SECONDS_MOST * 3);
-        peak_begin();
-        bool changed = print_all(base, true) != unchanged;
-        printf("# %s, %.1f MiB\n", changed ? "changed" : "unchanged", (double)peak_bytes() / MIB);
+    alarm(SECONDS_MOST * 3);
+    peak_begin();
+    bool changed = print_all(base, true) != unchanged;
+    printf("# %s, %.1f MiB\n", changed ? "changed" : "unchanged", (double)peak_bytes() / MIB);
+    unload_set(&set);
+}
+
+static void keep_type(const struct type *type) {
+    struct set set;
+    uint64_t unchanged, one = only_seed != UINT64_MAX, first = one ? only_seed : 0;
+    load_set(&set, type);
+    for (uint64_t seed = first; seed < (one ? first + 1 : count_wanted); seed++) {
+        struct base *base = mutate(&set, seed, false, &unchanged);
+        keep_disks(base, keep, type->name, seed);
+        base_restore(base);
     }
+    unload_set(&set);
 }
 
 static void on_stop(int signal_number) {
@@ -271,24 +302,24 @@ static int run_types(void) {
     for (size_t i = 0; i < TYPES && !stopped; i++) {
         if (only_type && strcmp(only_type, types[i].name) != 0)
             continue;
-        if (only_seed != UINT64_MAX)
+        if (keep)
+            keep_type(&types[i]);
+        else if (only_seed != UINT64_MAX)
             show_one(&types[i]);
         else if (!run_type(&types[i], ++number))
             failed++;
     }
-    if (only_seed == UINT64_MAX)
+    if (number > 0)
         printf("1..%u\n", number);
     return failed || stopped ? 1 : 0;
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"sample", no_argument, NULL, 's'},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"count", required_argument, NULL, 'c'},
-                                            {"type", required_argument, NULL, 't'},
-                                            {"seed", required_argument, NULL, 'n'},
-                                            {"disk", required_argument, NULL, 'd'},
-                                            {0}};
+    static const struct option options[] = {
+        {"sample", no_argument, NULL, 's'},      {"all", no_argument, NULL, 'a'},
+        {"count", required_argument, NULL, 'c'}, {"type", required_argument, NULL, 't'},
+        {"seed", required_argument, NULL, 'n'},  {"keep", required_argument, NULL, 'k'},
+        {"bases", required_argument, NULL, 'b'}, {0}};
     struct img_error err = {0};
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -302,8 +333,10 @@ int main(int argc, char **argv) {
             only_type = optarg;
         else if (opt == 'n')
             only_seed = strtoull(optarg, NULL, 10);
-        else if (opt == 'd')
+        else if (opt == 'k')
             keep = optarg;
+        else if (opt == 'b')
+            snprintf(folder, sizeof(folder), "%s", optarg);
         else
             return 1;
     }
@@ -311,10 +344,13 @@ int main(int argc, char **argv) {
         printf("Bail out! %s\n", err.text);
         return 1;
     }
-    make_bases();
+    bool made = folder[0] == '\0';
+    if (made)
+        make_bases();
     signal(SIGTERM, on_stop);
     signal(SIGINT, on_stop);
     int status = run_types();
-    remove_folder();
+    if (made)
+        remove_folder();
     return status;
 }

@@ -43,6 +43,7 @@ struct base {
     unsigned ndisks;
     struct place *places;
     size_t nplaces, room;
+    uint64_t divided; /* it is of volumes: what lies in them does not matter, nor what lies behind this byte */
     void (*sign)(struct base *base); /* NULL: the format has no checksums */
     void *signs;                     /* its own: what is to be signed; freed in one piece */
 };
@@ -56,8 +57,9 @@ void base_free(struct base *base);
 void disk_put(struct disk *disk, uint64_t at, const void *bytes, size_t count);
 void base_restore(struct base *base);
 void base_place(struct base *base, unsigned disk, uint64_t at, uint64_t length);
-/* From here on sectors that are read are noted ... */
-void base_record(struct base *base, bool on);
+/* Until it is off again, sectors that are read are noted ... */
+void base_record(bool on);
+bool base_recording(void);
 /* ... and those that are neither empty nor contents become places. */
 void base_take_read(struct base *base);
 /* How often a disk was asked for bytes that it does not have. */
@@ -83,6 +85,7 @@ void change_some(struct base *base, struct random *random, bool show);
 
 void ext_prepare(struct base *base, const char *path);
 void xfs_prepare(struct base *base, const char *path);
+void ntfs_prepare(struct base *base, const char *path);
 void volumes_prepare_signs(struct base *base, const char *path);
 
 /* ---- peak.c: memory ---- */

@@ -20,9 +20,11 @@
 #include "fs/packages/packages.h"
 #include "fs/volume/volume.h"
 
-#define READ_MOST (2u << 20) /* bytes of one file that are read in a row; what lies behind is tried here and there */
+#define READ_MOST                                                                                                      \
+    (256u << 10) /* bytes of one file that are read in a row; what lies behind is tried here and there                 \
+                  */
 #define RANGES_MOST 24
-#define VISITS_MOST 3000 /* behind an error */
+#define VISITS_MOST 1000 /* behind an error */
 #define DEPTH_MOST 40
 #define SAMPLE 4096u /* bytes, of so many places of a volume: */
 #define SAMPLES 24u
@@ -154,6 +156,7 @@ static void print_rest(struct guest *guest, const struct guest_node *dir, unsign
         struct guest_node node;
         struct fs_stat stat;
         const char *name = names.list[i].name;
+        --*left;
         err = (struct img_error){0};
         if (!fine("step", name, guest_step(guest, dir, name, strlen(name), &node, &err), &err) ||
             !fine("stat", name, guest_stat(&node, &stat, &err), &err))
@@ -275,7 +278,7 @@ static int find_key(void *opaque, const char *name, const char *uuid, size_t nth
 
 uint64_t print_all(struct base *base, bool show) {
     struct device *devices[DISKS_MOST];
-    struct volume_keys keys = {.find = find_key, .work = 100000};
+    struct volume_keys keys = {.find = find_key, .work = 20000};
     struct volumes *volumes;
     struct img_error err = {0};
     sum = 1;
@@ -288,6 +291,9 @@ uint64_t print_all(struct base *base, bool show) {
         print_volume(volumes_get(volumes, i));
     for (size_t i = 0; volumes_message(volumes, i); i++)
         say("%s", volumes_message(volumes, i));
+    bool recording = base_recording();
+    if (base->divided)
+        base_record(false);
     for (size_t i = 0; i < volumes_count(volumes); i++) {
         struct volume *v = volumes_get(volumes, i);
         if (v->device && v->kind != VOLUME_DISK)
@@ -297,6 +303,7 @@ uint64_t print_all(struct base *base, bool show) {
             print_filesystem(volumes, v);
     }
     print_inspection(volumes);
+    base_record(recording);
     volumes_close(volumes);
     return sum;
 }

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <zlib.h>
 
-#define LUKS2_MOST (64u << 10) /* bytes of a header */
+#define LUKS2_SIZE 16384u /* bytes of a header in the base */
+
+#define MD_USED 260u /* bytes of a superblock: all but unused roles */
 
 enum kind { GPT, LABEL, AREA, LUKS2, MD };
 
@@ -71,7 +73,7 @@ static void sign_area(struct disk *disk, uint64_t at) {
 }
 
 static void sign_luks2(struct disk *disk, uint64_t at) {
-    static uint8_t header[LUKS2_MOST];
+    static uint8_t header[64 << 10];
     uint8_t sum[64] = {0};
     uint64_t size = __builtin_bswap64(get(disk->bytes + at + 8, 8));
     if (size < 4096 || size > sizeof(header) || size > disk->size - at)
@@ -80,6 +82,16 @@ static void sign_luks2(struct disk *disk, uint64_t at) {
     memset(header + 448, 0, sizeof(sum));
     SHA256(header, size, sum);
     disk_put(disk, at + 448, sum, sizeof(sum));
+}
+
+static bool luks2_is_right(const struct disk *disk, uint64_t at) {
+    uint8_t header[LUKS2_SIZE], sum[SHA256_DIGEST_LENGTH];
+    if (disk->size - at < LUKS2_SIZE)
+        return false;
+    memcpy(header, disk->base + at, LUKS2_SIZE);
+    memset(header + 448, 0, 64);
+    SHA256(header, LUKS2_SIZE, sum);
+    return memcmp(sum, disk->base + at + 448, sizeof(sum)) == 0;
 }
 
 static void sign_md(struct disk *disk, uint64_t at) {
@@ -97,6 +109,9 @@ static void sign_md(struct disk *disk, uint64_t at) {
 static void sign_volumes(struct base *base) {
     static void (*const calls[])(struct disk *, uint64_t) = {sign_gpt, sign_label, sign_area, sign_luks2, sign_md};
     const struct signs *signs = base->signs;
+    const uint8_t *bytes = base->disks[0].bytes;
+    if (signs->count == 2 && signs->list[0].kind == LUKS2) /* else the second text would be taken for a damaged first */
+        disk_put(&base->disks[0], LUKS2_SIZE + 4096, bytes + 4096, LUKS2_SIZE - 4096);
     for (size_t i = 0; i < signs->count; i++)
         calls[signs->list[i].kind](&base->disks[signs->list[i].disk], signs->list[i].at);
 }
@@ -112,6 +127,7 @@ static void find_signs(struct signs *signs, const struct disk *disk, unsigned nu
     for (uint64_t at = 0; at + 512 <= disk->size; at += 512)
         for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
             if (memcmp(disk->base + at + magics[i].at, magics[i].magic, magics[i].length) == 0 &&
+                (magics[i].kind != LUKS2 || luks2_is_right(disk, at)) &&
                 signs->count < sizeof(signs->list) / sizeof(signs->list[0]))
                 signs->list[signs->count++] = (struct sign){magics[i].kind, number, at};
 }
@@ -123,6 +139,13 @@ void volumes_prepare_signs(struct base *base, const char *path) {
         abort();
     for (unsigned i = 0; i < base->ndisks; i++)
         find_signs(signs, &base->disks[i], i);
+    for (size_t i = 0; i < signs->count; i++) {
+        const struct sign *sign = &signs->list[i];
+        if (sign->kind == MD)
+            base_place(base, sign->disk, sign->at, MD_USED);
+        if (sign->kind == LUKS2 && i > 0) /* it follows the first */
+            memset(base->disks[sign->disk].read + sign->at / 512, 0, LUKS2_SIZE / 512);
+    }
     base->signs = signs;
     base->sign = sign_volumes;
 }
