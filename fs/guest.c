@@ -311,10 +311,13 @@ int guest_read_small(struct guest *guest, const char *path, size_t max, char **c
     *content = malloc(stat.size + 1);
     if (!*content)
         return fail_no_memory(err);
-    ret = node.fs->ops->read(node.fs, node.ino, *content, stat.size, 0, length, err);
-    if (ret < 0)
+    size_t got = 0;
+    ret = node.fs->ops->read(node.fs, node.ino, *content, stat.size, 0, &got, err);
+    if (ret < 0) {
         free(*content);
-    else
-        (*content)[*length] = '\0';
-    return ret;
+        return ret;
+    }
+    (*content)[got] = '\0';
+    *length = got; /* not before: of what could not be read in full the caller has nothing */
+    return 0;
 }

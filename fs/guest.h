@@ -90,7 +90,7 @@ int guest_walk(struct guest *guest, const struct guest_node *from, guest_visit_c
                struct img_error *err) IMG_WARN_UNUSED;
 
 /* Reads a whole small file: at most `max` bytes, -EFBIG beyond; a NUL is added that does not count. The caller frees.
- */
+ * After an error *length is what it was. */
 int guest_read_small(struct guest *guest, const char *path, size_t max, char **content, size_t *length,
                      struct img_error *err) IMG_WARN_UNUSED;
 

@@ -4,6 +4,7 @@
 #   tests/tools/*.c       one small program each, for the tests in tests/cli
 #   tests/model/*.c       together build/tests/model_test, with --sample or --all
 #   tests/crash/*.c       together build/tests/crash_test, with --sample or --all
+#   tests/mutate/*.c      together build/tests/mutate_test, with --sample or --all
 #   tests/preload/*.c     one library each, for LD_PRELOAD into a program: without our flags, sanitizers among them
 #   tests/common/*.c      linked into every one of them
 #   tests/cli/*.t         black-box tests of the tool
@@ -14,12 +15,14 @@ UNIT_HELP := $(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c)))
 COMMON_SRC := $(sort $(wildcard tests/common/*.c))
 MODEL_SRC := $(sort $(wildcard tests/model/*.c))
 CRASH_SRC := $(sort $(wildcard tests/crash/*.c))
+MUTATE_SRC := $(sort $(wildcard tests/mutate/*.c))
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 CLI_TESTS := $(sort $(wildcard tests/cli/*.t))
 
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$B/tests/unit/%)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
-BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
+BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test) \
+    $(if $(MUTATE_SRC),$B/tests/mutate_test)
 TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN) $B/tests/killed_at.so
 
 # The tests link the engine with IMG_DEBUG: its assertions, and the points at which a test can hold a thread. Flavours
@@ -47,6 +50,9 @@ $B/tests/tools/%: $B/obj/tests/tools/%.o $(call objects,$(COMMON_SRC)) $B/libfs.
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
 $B/tests/model_test: $(call objects,$(MODEL_SRC) $(COMMON_SRC)) $(TEST_ENGINE)
+	$(call say,LD)
+	$(call link,,$(TEST_LIBS))
+$B/tests/mutate_test: $(call objects,$(MUTATE_SRC) $(COMMON_SRC)) $B/libfs.a $(TEST_ENGINE)
 	$(call say,LD)
 	$(call link,,$(TEST_LIBS))
 # What the crash test takes the place of, or looks into: it defines __wrap_NAME.

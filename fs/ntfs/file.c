@@ -135,9 +135,16 @@ static int find_kind(struct ntfs *ntfs, ntfs_inode *inode, struct kind *kind, st
 
 /* ---- what a file shows ---- */
 
+#define UNITS_PER_SECOND 10000000
+
+/* The library's own conversion overflows where a time is more than a disk should have. As there, what is before 1970
+ * has no part of a second. */
 static struct fs_time shown_time(ntfs_time time) {
-    struct timespec t = ntfs2timespec(time);
-    return (struct fs_time){t.tv_sec, (uint32_t)t.tv_nsec};
+    int64_t units;
+    if (__builtin_sub_overflow((int64_t)sle64_to_cpu(time), (int64_t)NTFS_TIME_OFFSET, &units))
+        units = INT64_MIN;
+    int64_t rest = units % UNITS_PER_SECOND;
+    return (struct fs_time){units / UNITS_PER_SECOND, rest > 0 ? (uint32_t)rest * 100 : 0};
 }
 
 /* Of a directory the size of its index outside of its record. */
@@ -289,7 +296,9 @@ int ntfs_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t 
 
 /* The next run of clusters from byte `offset` on; what was never written reads as zeroes although it has clusters. */
 static int next_run(const ntfs_attr *data, unsigned cluster_bits, uint64_t offset, uint64_t *start, uint64_t *length) {
-    uint64_t end = (uint64_t)data->initialized_size;
+    uint64_t end = (uint64_t)data->initialized_size, size = (uint64_t)data->data_size;
+    if (end > size)
+        end = size;
     for (const runlist_element *run = data->rl; run && run->length; run++) {
         uint64_t from = (uint64_t)run->vcn << cluster_bits, to = (uint64_t)(run->vcn + run->length) << cluster_bits;
         if (to > end)

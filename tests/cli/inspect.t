@@ -243,6 +243,15 @@ is "$(printf %s "$out" | tr -d '\n\t -~' | od -An -tx1 | tr -d ' \n' | sed 's/ef
 run img filesystems -a evil.raw -l
 is "$(printf %s "$out" | tr -d '\n\t -~')" "" "... neither in the list of filesystems"
 
+# ---- a file that ends in the middle, since a block of it is not on the disk ----
+root cut
+printf 'ID=debian\nVERSION_ID="12"\n' >cut/etc/os-release
+{ echo '/dev/sda /srv ext2 defaults 0 0' && yes '# a line of an fstab' | head -n 200; } >cut/etc/fstab
+disk cut -t ext2 -b 1024
+debugfs -w -R 'set_inode_field /etc/fstab block[1] 99999999' cut.raw 2>/dev/null
+run img inspect -a cut.raw
+is "$status-$(field //distro)-$(field 'count(//mountpoint)')" 0-debian-1 "of a file that cannot be read in full nothing counts"
+
 # ---- wrong command lines ----
 for command in inspect filesystems df; do
     run img "$command"

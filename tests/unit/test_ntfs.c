@@ -176,6 +176,40 @@ static void cut_off(void **state) {
     assert_string_equal(probe.label, "label");
 }
 
+/* Where in the volume the attribute of a type begins in the record of a file. */
+static size_t attribute_at(const uint8_t *volume, uint64_t ino, uint8_t type) {
+    size_t record = ((size_t)volume[0x30] * volume[0x0d] * 512) + ino * 1024;
+    assert_memory_equal(volume + record, "FILE", 4);
+    size_t at = record + volume[record + 0x14];
+    while (volume[at] != type && volume[at] != 0xff)
+        at += volume[at + 4];
+    assert_int_equal(volume[at], type);
+    return at;
+}
+
+static void numbers(void **state) {
+    static const uint8_t early[8] = {1, 0, 0, 0, 0, 0, 0, 0x81}, long_one[8] = {0, 0, 1};
+    uint64_t ino = 0, start, length;
+    size_t size;
+    struct fs_stat stat;
+    (void)state;
+    sh("head -c 10000 /dev/zero | tr '\\0' x >content; ntfscp -q -f volume content large");
+    open_volume();
+    assert_int_equal(look_up("large", &ino), 0);
+    close_volume();
+    uint8_t *bytes = load_file("volume", &size);
+    size_t times = attribute_at(bytes, ino, 0x10), data = attribute_at(bytes, ino, 0x80);
+    patch_file("volume", times + bytes[times + 0x14], early, 8);
+    patch_file("volume", data + 0x38, long_one, 8); /* initialised: more bytes than the file has, and its clusters */
+    free(bytes);
+    open_volume();
+    assert_int_equal(fs->ops->stat(fs, ino, &stat, &err), 0);
+    assert_true(stat.btime.seconds < 0 && stat.btime.nanoseconds == 0 && stat.mtime.seconds > 1700000000);
+    assert_int_equal(stat.size, 10000);
+    int ret = fs->ops->next_data(fs, ino, 0, &start, &length, &err);
+    assert_true(ret < 0 || start + length <= 10000);
+}
+
 static void bounds(void **state) {
     struct ntfs_device library = {0};
     char buffer[64];
@@ -207,6 +241,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(one_file_after_another, set_up, tear_down),
         cmocka_unit_test_setup_teardown(warnings, set_up, tear_down),
         cmocka_unit_test_setup_teardown(cut_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(numbers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bounds, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
