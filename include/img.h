@@ -529,14 +529,27 @@ struct img_snapshot_options {
  * bytes. `options` may be NULL. -EFBIG: there are 65536, or their table is full. */
 IMG_API int img_snapshot_create(struct img *image, const char *name, const struct img_snapshot_options *options,
                                 struct img_error *err) IMG_WARN_UNUSED;
-/* Makes the snapshot, found by id or else by name, the active state, its size included; what was active is lost. The
- * state of a machine stays in the snapshot. -ENOENT: there is none; -EBUSY: the image has bitmaps, which could not tell
- * the change; -ENOTSUP: version 2, and the sizes differ. */
+/* Makes the snapshot, found by id or else by name, the active state, its size included; what was active is lost.
+ * -ENOENT: there is none; -EBUSY: the image has bitmaps, which could not tell the change; -ENOTSUP: version 2, and the
+ * sizes differ. */
 IMG_API int img_snapshot_apply(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
 /* Gives the snapshot, found by id or else by name, up, and the host gets back what it alone held. Where there is no
  * room for the change it is made in steps, of which a power cut, and lack of room to the end, may leave clusters that
  * nobody names (leaks). -ENOENT: there is none. */
 IMG_API int img_snapshot_delete(struct img *image, const char *snapshot, struct img_error *err) IMG_WARN_UNUSED;
+
+/* Read and write what a snapshot keeps of a machine beside its disk, its memory for example: bytes from 0 on, which lie
+ * behind the end of the disk that the image shows and are as durable as guest data. What was never written reads as
+ * zeroes, or as what a longer backing file has there. A new snapshot holds what is there, and applying one brings it
+ * back unless the snapshot records the size of its state (vm_state_size; another program's do), which then stays the
+ * snapshot's alone: open the image with `snapshot` to read it. After a change of the disk's size it must be written
+ * anew. Any thread that has no request of its own under way. -ENOTSUP: the format has no place for it; -EINVAL: the
+ * range does not end before 2^63, the disk in front of it counted; -EFBIG: it would need an L1 table of more than 32
+ * MiB; -EBADF: it was opened for reading, or with INFO or CHECK. qcow2: "Snapshots". */
+IMG_API int img_vmstate_read(struct img *image, void *buffer, size_t count, uint64_t offset,
+                             struct img_error *err) IMG_WARN_UNUSED;
+IMG_API int img_vmstate_write(struct img *image, const void *buffer, size_t count, uint64_t offset,
+                              struct img_error *err) IMG_WARN_UNUSED;
 
 enum img_parent_kind {
     IMG_PARENT_UNKNOWN = 0,  /* nothing is recorded, or another program may have changed it, or it was deleted by one */

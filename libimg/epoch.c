@@ -150,7 +150,7 @@ void context_release(struct img_epochs *e, struct img_context *c) {
         SCOPED_MUTEX(&e->lock);
         e->queues--;
     }
-    c->shared = c->passes_gate = false;
+    c->shared = c->passes_gate = c->behind_end = false;
     c->queue = false;
     atomic_store(&c->claimed, false);
     if (atomic_load(&e->wanted) || atomic_load(&e->holders)) {

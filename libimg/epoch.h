@@ -35,6 +35,7 @@ struct img_context {
     bool shared; /* several threads use it: `lock` guards the list and the driver's part */
     pthread_mutex_t lock;
     bool passes_gate;    /* its owner closed the gate */
+    bool behind_end;     /* its requests are about what lies behind the disk's end (request.c) */
     atomic_bool queue;   /* a queue owns it for long: what counts is `running` */
     atomic_uint running; /* requests of the queue */
     void *driver;        /* the driver's part: reserved runs; freed by the driver's close */

@@ -118,6 +118,9 @@ struct img_driver {
     int (*snapshot)(struct img *, const struct img_snapshot_change *, struct img_error *);
     int (*parent)(struct img *, const char *snapshot, struct img_parent *, struct img_error *);
     int (*diff)(struct img *, const char *a, const char *b, img_snapshot_differs, void *opaque, struct img_error *);
+    /* Where a plan finds [offset, ...) of a machine's state; to write there, it is made possible. No other size and no
+     * snapshot comes meanwhile. -EOVERFLOW: no offset can say it. NULL: there is no place for one. */
+    int (*state_at)(struct img *, uint64_t offset, uint64_t length, bool writes, uint64_t *at, struct img_error *);
     /* Persistent bitmaps; NULL: the format has none. */
     int (*bitmap_edit)(struct img *, const struct img_bitmap_edit *, struct img_error *);
     int (*bitmap_next)(struct img *, const char *name, uint64_t offset, uint64_t *start, uint64_t *length,

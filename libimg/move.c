@@ -20,10 +20,10 @@
 #define SECTOR 512u /* what a disk writes whole */
 #define BOUNCE (64u << 10)
 
-/* The size stands still while a plan is open. */
+/* The size stands still while a plan is open. What goes behind the disk's end was looked at by who began it. */
 int plan_resolve(struct img *image, struct img_plan *plan, struct img_error *err) {
     int r = 0;
-    if (plan->op != IMG_OP_DROP)
+    if (plan->op != IMG_OP_DROP && !plan->context->behind_end)
         r = request_check_range(image, plan->offset, plan->length, plan->writes, err);
     return r < 0 ? r : image->driver->resolve(image, plan, err);
 }
@@ -117,7 +117,7 @@ static int read_edge(struct img *image, struct img_context *c, uint8_t *buffer, 
 /* The edges in front of and behind the data, in one buffer: [head][tail]. NULL and 0: none is written. */
 static int fill_edges(struct img *image, struct img_context *c, struct img_plan *plan, uint64_t *head, uint64_t *tail,
                       uint8_t **out, struct img_error *err) {
-    uint64_t size = atomic_load(&image->size), behind = plan->offset + plan->length;
+    uint64_t size = c->behind_end ? UINT64_MAX : atomic_load(&image->size), behind = plan->offset + plan->length;
     *head = plan->head_fill == IMG_FILL_NONE ? 0 : plan->head;
     *tail = plan->tail_fill == IMG_FILL_NONE ? 0 : plan->tail;
     *out = NULL;

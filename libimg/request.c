@@ -194,6 +194,51 @@ int img_discard(struct img *image, uint64_t offset, uint64_t length, struct img_
     return finish_write(image, c, r, err);
 }
 
+/* ---- a machine's state ---- */
+
+static int check_state(struct img *image, bool writes, struct img_error *err) {
+    if (image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
+        return img_fail(err, -EBADF, "'%s' was opened for its metadata only", image->path);
+    if (!image->driver->state_at)
+        return img_fail(err, -ENOTSUP, "'%s' (%s) has no place for the state of a machine", image->path,
+                        image->driver->name);
+    if (writes && !image->writable)
+        return img_fail(err, -EBADF, "'%s' is open for reading only", image->path);
+    return 0;
+}
+
+/* The state lies behind the disk's end: while it is moved, that must stay where it is. */
+static int move_state(struct img *image, struct iov_cursor *data, size_t count, uint64_t offset, bool writes,
+                      struct img_error *err) {
+    uint64_t at;
+    int r = check_state(image, writes, err);
+    if (r < 0)
+        return r;
+    SCOPED_MUTEX(&image->whole);
+    r = image->driver->state_at(image, offset, count, writes, &at, err);
+    if (r < 0 || !count)
+        return r;
+    struct img_context *c = context_claim(&image->epochs);
+    c->behind_end = true;
+    if (writes)
+        return finish_write(image, c, io_write(image, c, data, count, at, err), err);
+    r = io_read(image, c, data, count, at, false, err);
+    context_release(&image->epochs, c);
+    return r;
+}
+
+int img_vmstate_read(struct img *image, void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    struct iovec iov = {buffer, count};
+    struct iov_cursor to = iov_begin(&iov, 1);
+    return move_state(image, &to, count, offset, false, err);
+}
+
+int img_vmstate_write(struct img *image, const void *buffer, size_t count, uint64_t offset, struct img_error *err) {
+    struct iovec iov = {(void *)buffer, count};
+    struct iov_cursor from = iov_begin(&iov, 1);
+    return move_state(image, &from, count, offset, true, err);
+}
+
 int img_flush(struct img *image, struct img_error *err) {
     if (!image->writable)
         return 0;

@@ -503,6 +503,7 @@ const struct img_driver qcow2_driver = {
     .snapshot = qcow2_snapshot,
     .parent = qcow2_parent,
     .diff = qcow2_diff,
+    .state_at = qcow2_state_at,
     .empty = qcow2_empty,
     .rebase = qcow2_rebase,
     .amend = qcow2_amend,

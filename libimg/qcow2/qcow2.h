@@ -15,7 +15,7 @@
  *                lineage.c which one descends from which
  *   bitmap.h    persistent bitmaps: what is recorded, and how they change
  *   chain.c     the backing file, an overlay emptied; amend.c, expand.c features turned on and off
- *   resize.c, open.c, info.c, map.c, check.c ...
+ *   resize.c, open.c, info.c, map.c, vmstate.c, check.c ...
  *
  * Locks, in order (take downward only). 1 to 4 may be held across I/O, the others are for a few dozen instructions:
  *   1 role           rounds, growth, switches, limbo. Never asked for with a write plan open. Recursive
@@ -460,6 +460,8 @@ int qcow2_parent(struct img *image, const char *name, struct img_parent *out, st
 int qcow2_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs, void *opaque,
                struct img_error *err);
 int qcow2_snapshot(struct img *image, const struct img_snapshot_change *change, struct img_error *err);
+int qcow2_state_at(struct img *image, uint64_t offset, uint64_t length, bool writes, uint64_t *at,
+                   struct img_error *err);
 /* Entries of whole clusters in [from, to) become unallocated: they lie behind the end, or show nothing that the layer
  * below does not. The gate is closed to all but the context. */
 int entries_drop(struct qcow2 *q, struct img_context *c, uint64_t from, uint64_t to, struct img_error *err);

@@ -401,7 +401,7 @@ int qcow2_resolve(struct img *image, struct img_plan *plan, struct img_error *er
     }
     /* before it is moved, and with the plan open: whoever closes the gate finds all that was written recorded */
     struct recorder *recorder = atomic_load_explicit(&q->recorder, memory_order_acquire);
-    if (__builtin_expect(recorder != NULL, 0) && r == 0)
+    if (__builtin_expect(recorder != NULL, 0) && r == 0 && !plan->context->behind_end)
         record_change(recorder, plan->offset, plan->length);
     return r;
 }

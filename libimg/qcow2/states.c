@@ -6,8 +6,9 @@
  *   create  the active L1 and its tables become the snapshot's as they are. The active state gets a new L1, a copy of
  *           each table that had a COPIED entry, and shares the others
  *   apply   the same from the snapshot's tree, and the old active tree loses a reference. What of the L1 lies behind
- *           the disk's end, the state of a machine, stays the snapshot's alone
- *   delete  the snapshot's tree loses a reference; active entries that are alone now get COPIED
+ *           the disk's end comes along; but the state of a machine, which is there when the snapshot has its size,
+ * stays the snapshot's alone delete  the snapshot's tree loses a reference; active entries that are alone now get
+ * COPIED
  *
  * The tables of a snapshot are never written. Their COPIED flags mean nothing.
  *
@@ -143,6 +144,8 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct 
     uint64_t entries = header_l1_entries(size, q->cluster_bits, q->extended);
     struct qcow2_parent parent;
     struct table t = {0};
+    if (!snapshot->vm_state_size && entries < snapshot->l1_size)
+        entries = snapshot->l1_size;
     if (q->bitmaps.count)
         return img_fail(err, -EBUSY, "Device has active dirty bitmaps");
     if (size != q->header.size && !q->v3)

@@ -228,6 +228,76 @@ both nothing -c map -c 'alloc 0' -c length -c info -c 'read 0 0' zero.qcow2
 both 'no unmap' -d ignore -c 'write 0 1M' -c 'discard 0 64k' -c 'read -P 0xcd 0 64k' a.qcow2
 both 'unmap by default' -c 'write 0 1M' -c 'discard 0 64k' -c 'read -P 0 0 64k' a.qcow2
 
+# the state of a machine, behind the disk's end: what either wrote both read, and snapshots keep it
+printf 'secret' >passphrase
+qemu-img create -q -f qcow2 -o cluster_size=512 small.qcow2 100k
+qemu-img create -q -f qcow2 -o data_file=data.raw data.qcow2 1M
+qemu-img create -q -f qcow2 -o data_file=alone.raw,data_file_raw=on alone.qcow2 1M
+# below is longer than over it, so that it shows behind the end
+qemu-img create -q -f qcow2 -o cluster_size=4k below.qcow2 8M
+qemu-io -c 'write -P 6 0 8M' below.qcow2 >/dev/null
+qemu-img create -q -f qcow2 -o cluster_size=4k -b below.qcow2 -F qcow2 above.qcow2 1M
+state() {
+    both "state $1" -c 'write -P 2 0 100k' -c 'read -b -P 0 0 512' -c 'write -b -P 5 1k 70k' -c 'read -b -P 5 1k 70k' \
+        -c 'read -b -v 0 1k' -c 'write -b -P 7 64k 512' -c 'read -b -v 65024 1536' -c 'write -b -q 3M 64k' \
+        -c 'write -b -C 0 512' -c 'write -b -c -P 9 200k 1k' -c 'write -b 512 0' -c 'read -b 7M 64k' \
+        -c 'read -b -P 1 -s 8 -l 8 0 512' -c 'read -P 2 0 100k' -c map -c length "$1"
+    content "$1"
+    is "$(img check --output=json "mine/$1" | sort)" "$(qemu-img check --output=json "mine/$1" | sort)" "... as both count"
+    for who in theirs mine; do
+        for tool in qemu-io "$work/ours/qemu-io"; do
+            # shellcheck disable=SC2016 # the inner shell's
+            check "$tool reads what $who is" sh -c 'cd "$1" && "$2" -r -c "read -b -P 5 1k 63k" -c "read -b -P 7 64k 512" \
+                -c "read -b -P 5 66048 6144" -c "read -b -P 205 3M 64k" -c "read -b -P 9 200k 1k" "$3"' - $who "$tool" "$1"
+        done
+    done
+}
+for image in a.qcow2 v2.qcow2 sub.qcow2 small.qcow2 over.qcow2 above.qcow2 data.qcow2 alone.qcow2; do state $image; done
+both 'far away' -c 'write -b 1T 512' -c 'read -b 1T 512' -c 'write -b 3000T 512' -c 'read -b 3000T 512' \
+    -c 'write -b 8191P 512' -c 'read -b 8191P 512' -c 'write -b 9223372036854775296 512' \
+    -c 'read -b 9223372036854775296 512' a.qcow2
+content a.qcow2
+both 'state of raw' -f raw -c 'write -b 0 512' -c 'read -b 0 512' -c 'write -b 8191P 512' r.raw
+both 'only reading' -r -c 'write -b 0 512' -c 'read -b 0 512' a.qcow2
+rm small.qcow2 data.qcow2 data.raw alone.qcow2 alone.raw below.qcow2 above.qcow2
+img create -q -f qcow2 --object secret,id=key,data=secret -o encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10 locked.qcow2 1M
+both 'locked' --object secret,id=key,data=secret --image-opts -c 'write -b -P 4 10k 100k' -c 'read -b -P 4 10k 100k' \
+    -c 'read -b -P 0 0 10k' driver=qcow2,encrypt.format=luks,encrypt.key-secret=key,file.filename=locked.qcow2
+check "... as they wrote it" img io --object secret,id=key,data=secret --image-opts -c 'read -b -P 4 10k 100k' \
+    driver=qcow2,encrypt.format=luks,encrypt.key-secret=key,file.filename=theirs/locked.qcow2
+check "... and they read ours" qemu-io --object secret,id=key,data=secret --image-opts -c 'read -b -P 4 10k 100k' \
+    driver=qcow2,encrypt.format=luks,encrypt.key-secret=key,file.filename=mine/locked.qcow2
+rm locked.qcow2
+
+# snapshots: QEMU's own test of it, with every choice of tools
+for who in img qemu-img; do
+    for then in img qemu-img; do
+        qemu-img create -q -f qcow2 kept.qcow2 64M
+        img io -c 'write -b -P 0x11 1T 4k' -c 'write -P 1 0 1M' kept.qcow2 >/dev/null
+        $who snapshot -c foo kept.qcow2
+        img io -c 'write -b -P 0x12 1T 4k' -c 'write -P 2 0 1M' kept.qcow2 >/dev/null
+        check "the state changed after the snapshot" qemu-io -r -c 'read -b -P 0x12 1T 4k' -c 'read -P 2 0 1M' kept.qcow2
+        $then snapshot -a foo kept.qcow2
+        check "$who keeps the state, $then gets it back" qemu-io -r -c 'read -b -P 0x11 1T 4k' -c 'read -P 1 0 1M' kept.qcow2
+        check "... soundly" qemu-img check kept.qcow2
+        $then snapshot -d foo kept.qcow2
+        check "... without the snapshot too" qemu-img check kept.qcow2
+    done
+done
+qemu-img create -q -f qcow2 -o cluster_size=1k kept.qcow2 16M
+img snapshot -c foo kept.qcow2
+img io -c 'write -b 0 4M' kept.qcow2 >/dev/null
+img snapshot -a foo kept.qcow2
+check "a snapshot with a smaller L1 table comes back" qemu-img check kept.qcow2
+# a larger disk shows nothing of it
+for options in cluster_size=512 cluster_size=512,data_file=kept.raw cluster_size=512,data_file=kept.raw,data_file_raw=on; do
+    qemu-img create -q -f qcow2 -o $options kept.qcow2 96k
+    img io -c 'write -b -P 3 0 100k' -c 'truncate 1M' kept.qcow2 >/dev/null
+    check "growth hides the state: $options" qemu-io -r -c 'read -P 0 0 1M' kept.qcow2
+done
+check "... in the data file too" qemu-io -r -f raw -c 'read -P 0 0 1M' kept.raw
+rm -f kept.qcow2 kept.raw
+
 # opening and closing
 both close -c close -c close -c 'read 0 512' -c length -c 'sleep 1' -c 'sigraise 0' -c help -c quit -c length a.qcow2
 both open -c close -c 'open v2.qcow2' -c length -c 'write 0 1k' -c close -c 'open -r v2.qcow2' -c 'write 0 1' \

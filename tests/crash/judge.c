@@ -38,11 +38,13 @@ int judge_read(const struct model *m, struct img *image, uint8_t *all, struct im
     for (unsigned i = 0; i < model_nwindows(m); i++) {
         uint64_t offset, length;
         model_window(m, i, &offset, &length);
-        if (offset < size) {
-            int rc = img_pread(image, all, min_u64(length, size - offset), offset, err);
-            if (rc)
-                return rc;
-        }
+        int rc = 0;
+        if (offset >= MODEL_STATE)
+            rc = img_vmstate_read(image, all, length, offset - MODEL_STATE, err);
+        else if (offset < size)
+            rc = img_pread(image, all, min_u64(length, size - offset), offset, err);
+        if (rc)
+            return rc;
         all += length;
     }
     return 0;

@@ -317,7 +317,8 @@ static bool contents_allowed(const struct model *m, uint64_t cut, unsigned shown
         for (uint64_t s = 0; s < w->length / MODEL_SECTOR; s++) {
             uint64_t offset = w->offset + s * MODEL_SECTOR;
             const uint8_t *sector = all + w->at + s * MODEL_SECTOR;
-            if (offset >= m->sizes[shown].size || sector_allowed(&w->sectors[s], sector, cut, shown))
+            bool cut_off = offset < MODEL_STATE && offset >= m->sizes[shown].size;
+            if (cut_off || sector_allowed(&w->sectors[s], sector, cut, shown))
                 continue;
             explain(&w->sectors[s], sector, cut, shown, offset, why, why_size);
             return false;

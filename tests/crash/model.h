@@ -22,6 +22,9 @@ struct model_event;
 
 enum { MODEL_SECTOR = 512 };
 
+/* Offsets from here on are those of a machine's state, which no size of the disk cuts. */
+#define MODEL_STATE (1ull << 62)
+
 struct model *model_new(struct log *clock, uint64_t size);
 /* From now on what is acknowledged is durable. */
 void model_write_through(struct model *m);

@@ -17,7 +17,7 @@ struct scenario {
     void (*run)(struct world *w);
     const char *snapshots[4];          /* internal snapshots whose contents must never change */
     uint64_t watch;                    /* bytes from the start that are watched; 0: the whole image */
-    uint64_t far, far_length;          /* a second window, or 0 */
+    uint64_t far, far_length;          /* a second window, or 0; from MODEL_STATE on a machine's state */
     uint64_t l2_cache, refcount_cache; /* 0: JUDGE_CACHE */
     uint64_t device_size;              /* not 0: the image lies on a block device, with old bytes behind its end */
     bool data_file;                    /* data.raw is recorded as well */

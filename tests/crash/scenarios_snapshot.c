@@ -46,6 +46,29 @@ static void run_live(struct world *w) {
     guest_verify(w);
 }
 
+/* A machine's state beside the disk: L1 grows for it, and snapshots keep it. */
+static void run_machine(struct world *w) {
+    uint64_t size = img_size(w->image), state = w->scenario->far;
+    guest_write(w, state + 512, 3 << 10);
+    guest_mix(w, &w->rng, "wwz", 4, 2, 0, size);
+    guest_write(w, state + (20 << 10), 5 << 10);
+    guest_snapshot_create(w, "a", false);
+    for (unsigned i = 0; i < 8; i++) {
+        guest_mix(w, &w->rng, "wd", 2, 0, 0, size);
+        guest_write(w, state + i * (5 << 10), 4 << 10);
+        if (i % 3 == 0)
+            guest_flush(w);
+    }
+    guest_verify(w);
+    guest_snapshot_apply(w, "a", true);
+    guest_verify(w);
+    guest_write(w, state, 6 << 10);
+    guest_snapshot_delete(w, "a", true);
+    guest_write(w, state + (18 << 10), 3 << 10);
+    guest_flush(w);
+    guest_verify(w);
+}
+
 /* Others' snapshots, made by the peer. */
 static void run_theirs(struct world *w) {
     guest_snapshot_apply(w, "one", true);
@@ -170,6 +193,13 @@ const struct scenario scenarios_snapshot[] = {
         .prepare = CREATE "-o cluster_size=1k image.qcow2 400k",
         .run = run_without_room,
         .device_size = 160 << 10,
+    },
+    {
+        .name = "snapshots-of-a-machine",
+        .prepare = CREATE "-o cluster_size=512 image.qcow2 60k",
+        .run = run_machine,
+        .far = MODEL_STATE,
+        .far_length = 40 << 10,
     },
     {0},
 };

@@ -19,7 +19,10 @@ static uint8_t *copy_up_to(struct world *w, const uint8_t *content, uint64_t siz
     for (unsigned i = 0; i < model_nwindows(w->model); i++) {
         uint64_t offset, length, kept;
         model_window(w->model, i, &offset, &length);
-        kept = offset >= size ? 0 : min_u64(length, size - offset);
+        if (offset >= MODEL_STATE)
+            kept = length;
+        else
+            kept = offset >= size ? 0 : min_u64(length, size - offset);
         memset(at + kept, 0, length - kept);
         at += length;
     }

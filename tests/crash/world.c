@@ -125,11 +125,17 @@ uint8_t *guest_fresh_bytes(struct world *w, uint64_t length) {
     return data;
 }
 
+static int write_bytes(struct world *w, uint8_t *data, uint64_t offset, uint64_t length, struct img_error *err) {
+    struct iovec iov = {data, length};
+    if (offset >= MODEL_STATE)
+        return img_vmstate_write(w->image, data, length, offset - MODEL_STATE, err);
+    return perform(w, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = offset}, err);
+}
+
 static int write_fresh(struct world *w, uint64_t offset, uint64_t length, struct img_error *err) {
     uint8_t *data = guest_fresh_bytes(w, length);
-    struct iovec iov = {data, length};
     struct model_event *event = model_write(w->model, offset, length, data);
-    int rc = perform(w, &(struct img_io){.op = IMG_IO_WRITE, .iov = &iov, .niov = 1, .offset = offset}, err);
+    int rc = write_bytes(w, data, offset, length, err);
     model_done(w->model, event, rc == 0);
     free(data);
     return rc;

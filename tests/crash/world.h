@@ -47,6 +47,7 @@ void world_open(struct world *w);
 /* Closes it, and finds neither error nor leak. */
 void world_close(struct world *w);
 
+/* From MODEL_STATE on it is a machine's state, by an ordinary call always. */
 void guest_write(struct world *w, uint64_t offset, uint64_t length);
 int guest_write_may_fail(struct world *w, uint64_t offset, uint64_t length);
 /* Cluster aligned. The bytes compress well. */
