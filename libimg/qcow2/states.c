@@ -6,9 +6,10 @@
  *   create  the active L1 and its tables become the snapshot's as they are. The active state gets a new L1, a copy of
  *           each table that had a COPIED entry, and shares the others
  *   apply   the same from the snapshot's tree, and the old active tree loses a reference. What of the L1 lies behind
- *           the disk's end comes along; but the state of a machine, which is there when the snapshot has its size,
- * stays the snapshot's alone delete  the snapshot's tree loses a reference; active entries that are alone now get
- * COPIED
+ *           the disk's end comes along; but where the snapshot records the size of a machine's state, that is what
+ *           lies there, and it stays the snapshot's alone
+ *
+ *   delete  the snapshot's tree loses a reference; active entries that are alone now get COPIED
  *
  * The tables of a snapshot are never written. Their COPIED flags mean nothing.
  *
