@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""fat-tree.py DIR [MANY]: fills DIR with a tree for FAT: every kind of name, sizes around clusters, a directory of MANY
-files, one that is deep. Bytes and times are the same each time; times are even seconds, as FAT has them."""
+"""fat-tree.py DIR [MANY]: fills DIR with a tree for FAT: every kind of name, sizes around clusters, MANY files, of which a
+directory gets no more than 1000 (but the first 3000) because FAT looks at all of them for each, a directory that is deep. Bytes and times are the same each time; times are even seconds, as FAT has them."""
 import hashlib
 import os
 import sys
@@ -37,7 +37,8 @@ def main():
     for size in (0, 1, 511, 512, 513, 1023, 1024, 1025, 4095, 4096, 4097, 32768, 100000):
         put('sizes/%d' % size, noise(size, b'%d' % size))
     for i in range(many):
-        put('many/a file with a number %04d' % i, b'%d\n' % i)
+        where = 'many' if i < 3000 else 'many%d' % (i // 1000)
+        put('%s/a file with a number %04d' % (where, i), b'%d\n' % i)
     path = 'deep'
     for i in range(12):
         path += '/level%d' % i

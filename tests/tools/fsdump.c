@@ -3,8 +3,10 @@
  * kernel mount, so that the two can be compared.
  *
  *   fsdump [-o OFFSET] [-l LENGTH] [-b SECTOR] [-f FORMAT] [-n] [-s|-p] DISK
+ *   fsdump -v VOLUME [-k KEY] [-b SECTOR] [-f FORMAT] [-n] [-s|-p] DISK...
  *
- * -o, -l: the bytes of the disk in which the filesystem lies; -n: no contents are read; -s: only what
+ * -o, -l: the bytes of the disk in which the filesystem lies; -v: the volume of these disks in which it lies, -k: the
+ * passphrase of what is encrypted there; -n: no contents are read; -s: only what
  * `stat -f -c '%S %b %f %a %c %d'` prints of a mount, and a line with the type, replayed or not, the warning; -p: only
  * what `blkid -p -o value` prints of type, label and UUID, each in a line.
  *
@@ -21,9 +23,11 @@
 #include <sys/stat.h>
 
 #include "fs/vfs.h"
+#include "fs/volume/volume.h"
 #include "img.h"
 
 #define MAX_DEPTH 2000
+#define MOST_DISKS 16
 
 static bool contents = true;
 
@@ -212,45 +216,102 @@ static void print_probe(struct device *device) {
     printf("%s\n%s\n%s\n", probe.type, probe.label, probe.uuid);
 }
 
-int main(int argc, char **argv) {
-    struct img_open_options options = {0};
-    struct img_error err = {0};
-    uint64_t offset = 0, length = 0;
-    unsigned sector = 512;
-    bool space = false, probe = false;
-    struct img *image;
-    struct device *disk = NULL, *device = NULL;
-    int opt;
-    while ((opt = getopt(argc, argv, "o:l:b:f:nsp")) != -1) {
-        if (opt == 'o')
-            offset = strtoull(optarg, NULL, 0);
-        else if (opt == 'l')
-            length = strtoull(optarg, NULL, 0);
-        else if (opt == 'b')
-            sector = (unsigned)strtoul(optarg, NULL, 0);
-        else if (opt == 'f')
-            options.format = optarg;
-        else if (opt == 'n')
-            contents = false;
-        else if (opt == 's')
-            space = true;
-        else if (opt == 'p')
-            probe = true;
-        else
-            return EXIT_FAILURE;
-    }
-    if (optind != argc - 1)
-        return EXIT_FAILURE;
-    if (img_open(argv[optind], &options, &image, &err) < 0 ||
-        device_of_image(image, sector, DISK_READ, &disk, &err) < 0 ||
-        device_of_range(disk, offset, length ? length : disk->size - offset, &device, &err) < 0)
-        stop(argv[optind], &err);
-    if (probe)
+struct question {
+    struct img_open_options open;
+    uint64_t offset, length;
+    unsigned sector;
+    const char *volume, *key;
+    bool space, probe;
+};
+
+static int find_key(void *opaque, const char *name, const char *uuid, size_t nth, struct img_key *key) {
+    const struct question *question = opaque;
+    (void)name, (void)uuid;
+    if (nth > 0 || !question->key)
+        return -ENOKEY;
+    *key = (struct img_key){question->key, strlen(question->key)};
+    return 0;
+}
+
+static void answer(const struct question *question, struct device *device, const char *name) {
+    if (question->probe)
         print_probe(device);
     else
-        print_fs(device, argv[optind], space);
+        print_fs(device, name, question->space);
+}
+
+static void of_range(const struct question *question, struct device *disk, const char *name) {
+    struct img_error err = {0};
+    struct device *device;
+    if (device_of_range(disk, question->offset, question->length ? question->length : disk->size - question->offset,
+                        &device, &err) < 0)
+        stop(name, &err);
+    answer(question, device, name);
     device_close(device);
     device_close(disk);
-    img_close(image, NULL);
+}
+
+static void of_volume(struct question *question, struct device **disks, size_t ndisks) {
+    struct volume_keys keys = {.find = find_key, .opaque = question};
+    struct img_error err = {0};
+    struct volumes *volumes;
+    if (volumes_open(disks, ndisks, &keys, &volumes, &err) < 0)
+        stop(question->volume, &err);
+    struct volume *volume = volumes_find(volumes, question->volume);
+    if (!volume || !volume->device) {
+        snprintf(err.text, sizeof(err.text), "%s",
+                 volume && volume->trouble ? volume->trouble : "There is no such volume");
+        stop(question->volume, &err);
+    }
+    answer(question, volume->device, question->volume);
+    volumes_close(volumes);
+}
+
+static bool take_option(struct question *question, int option, const char *value) {
+    if (option == 'o')
+        question->offset = strtoull(value, NULL, 0);
+    else if (option == 'l')
+        question->length = strtoull(value, NULL, 0);
+    else if (option == 'b')
+        question->sector = (unsigned)strtoul(value, NULL, 0);
+    else if (option == 'f')
+        question->open.format = value;
+    else if (option == 'v')
+        question->volume = value;
+    else if (option == 'k')
+        question->key = value;
+    else if (option == 'n')
+        contents = false;
+    else if (option == 's')
+        question->space = true;
+    else if (option == 'p')
+        question->probe = true;
+    else
+        return false;
+    return true;
+}
+
+int main(int argc, char **argv) {
+    struct question question = {.sector = 512};
+    struct img_error err = {0};
+    struct img *images[MOST_DISKS];
+    struct device *disks[MOST_DISKS];
+    size_t ndisks = 0;
+    int opt;
+    while ((opt = getopt(argc, argv, "o:l:b:f:v:k:nsp")) != -1)
+        if (!take_option(&question, opt, optarg))
+            return EXIT_FAILURE;
+    if (optind >= argc || argc - optind > (question.volume ? MOST_DISKS : 1))
+        return EXIT_FAILURE;
+    for (; optind < argc; optind++, ndisks++)
+        if (img_open(argv[optind], &question.open, &images[ndisks], &err) < 0 ||
+            device_of_image(images[ndisks], question.sector, DISK_READ, &disks[ndisks], &err) < 0)
+            stop(argv[optind], &err);
+    if (question.volume)
+        of_volume(&question, disks, ndisks);
+    else
+        of_range(&question, disks[0], argv[argc - 1]);
+    while (ndisks > 0)
+        img_close(images[--ndisks], NULL);
     return EXIT_SUCCESS;
 }
