@@ -82,6 +82,8 @@ enum {
     XLOG_ITEM_INODE = 0x123b,
     XLOG_ITEM_BUFFER = 0x123c,
     XLOG_ITEM_ICREATE = 0x123f,
+    XLOG_ITEM_MAP = 0x1244,
+    XLOG_ITEM_MAP_DONE = 0x1245,
     XLOG_ITEM_FIRST = 0x1236, /* of all kinds; the others need no action where files are only read */
     XLOG_ITEM_LAST = 0x124f,
     XLOG_MAX_REGIONS = 65536 / 128 / 2 + 1,
@@ -155,5 +157,32 @@ struct xlog_disk_icreate {
     be32 length; /* blocks */
     be32 generation;
 } __attribute__((packed));
+
+/* A change of an inode's map that is to be done, and that it was done. */
+struct xlog_disk_map {
+    le16 type;
+    le16 regions;
+    le32 extents; /* 1 */
+    le64 id;
+    le64 ino;
+    le64 fsblock;
+    le64 start;
+    le32 count;
+    le32 flags;
+} __attribute__((packed));
+
+struct xlog_disk_map_done {
+    le16 type;
+    le16 regions;
+    le32 pad;
+    le64 id; /* of the other */
+} __attribute__((packed));
+
+#define XLOG_MAP_TYPE 0xffu
+#define XLOG_MAP_ADD 1u
+#define XLOG_MAP_REMOVE 2u
+#define XLOG_MAP_REALTIME (1u << 29)
+#define XLOG_MAP_UNWRITTEN (1u << 30)
+#define XLOG_MAP_ATTR (1u << 31)
 
 #endif

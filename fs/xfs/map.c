@@ -127,12 +127,17 @@ static int find_in_tree(struct xfs *xfs, const struct xfs_inode *inode, const st
 
 int xfs_map(struct xfs *xfs, const struct xfs_inode *inode, const struct xfs_fork *fork, uint64_t block,
             struct xfs_extent *extent, struct img_error *err) {
+    int ret;
     if (fork->format == XFS_FORMAT_BTREE)
-        return find_in_tree(xfs, inode, fork, block, extent, err);
-    if (fork->format == XFS_FORMAT_EXTENTS)
-        return find_record(xfs, inode, (const struct xfs_disk_extent *)fork->bytes, fork->extents, block, UINT64_MAX,
-                           extent, err);
-    return fail(err, -EUCLEAN, "Inode %" PRIu64 " has no map of blocks but the format %u", inode->ino, fork->format);
+        ret = find_in_tree(xfs, inode, fork, block, extent, err);
+    else if (fork->format == XFS_FORMAT_EXTENTS)
+        ret = find_record(xfs, inode, (const struct xfs_disk_extent *)fork->bytes, fork->extents, block, UINT64_MAX,
+                          extent, err);
+    else
+        ret = fail(err, -EUCLEAN, "Inode %" PRIu64 " has no map of blocks but the format %u", inode->ino, fork->format);
+    if (ret == 0)
+        xfs_remap(xfs, inode->ino, fork->attr, block, extent);
+    return ret;
 }
 
 int xfs_fork_block(struct xfs *xfs, const struct xfs_inode *inode, const struct xfs_fork *fork, uint64_t block,

@@ -15,6 +15,7 @@ static void close_xfs(struct fs *fs) {
     struct xfs *xfs = (struct xfs *)fs;
     xfs_cache_close(xfs);
     device_close(xfs->overlay);
+    free(xfs->remaps);
     free(xfs);
 }
 
@@ -55,6 +56,7 @@ static int replay(struct xfs *xfs, struct img_error *err) {
     xfs->overlay = NULL;
     xfs->device = xfs->fs.device;
     xfs->fs.replayed = xfs->owners_vary = false;
+    xfs->remap_count = 0;
     warn(xfs, why.text);
     return xfs_super_read(xfs->device, &xfs->geo, err);
 }

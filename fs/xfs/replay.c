@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* replay.c - does what the transactions of the log say, on the overlay: changes of buffers and new chunks of inodes
- * here, changes of single inodes in replay_inode.c. All else (intents, quotas, the chain of unlinked inodes) changes
- * nothing that a reader of files sees.
+ * here, changes of single inodes in replay_inode.c, what was left undone in intents.c. All else (other intents, quotas,
+ * the chain of unlinked inodes) changes nothing that a reader of files sees.
  *
  * Two rules keep old changes from spoiling what is newer. A buffer that was given up ("cancelled") further on in the
  * log is not changed until there: its blocks may be something else by now. And in v5 a block whose own sequence number
@@ -304,6 +304,10 @@ static int replay_item(struct xlog_replay *replay, const struct xlog_item *item,
         return replay_icreate(replay, item, err);
     case XLOG_ITEM_INODE:
         return xlog_replay_inode(replay, replay->xfs, item, lsn, err);
+    case XLOG_ITEM_MAP:
+        return xlog_replay_map(replay->xfs, item, err);
+    case XLOG_ITEM_MAP_DONE:
+        return xlog_replay_map_done(replay->xfs, item, err);
     default:
         return 0;
     }

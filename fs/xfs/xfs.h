@@ -48,7 +48,9 @@ struct xfs {
     struct device *overlay; /* what the log holds; NULL: nothing */
     struct xfs_geometry geo;
     struct xfs_cache *cache;
-    bool owners_vary; /* the log moved trees from inode to inode: the owners in their blocks may be old */
+    bool owners_vary;         /* the log moved trees from inode to inode: the owners in their blocks may be old */
+    struct xfs_remap *remaps; /* changes of maps that the log left undone, in their order; NULL: none */
+    size_t remap_count;
     char warning[1200];
 };
 
@@ -164,6 +166,15 @@ struct xfs_extent {
     uint64_t fsblock; /* of a hole 0 */
     bool hole, unwritten;
 };
+
+/* A change of a map that is not in it. */
+struct xfs_remap {
+    uint64_t id, ino;
+    bool attr;                /* fork */
+    struct xfs_extent extent; /* or a hole, of which all is said */
+};
+/* intents.c: changes *extent, which is what `block` lies in. */
+void xfs_remap(const struct xfs *xfs, uint64_t ino, bool attr, uint64_t block, struct xfs_extent *extent);
 
 /* What `block` of a fork lies in: the extent, or from `block` on the hole up to the next one (or UINT64_MAX). Asked for
  * block after block behind the former answer, it is done after as many steps as the map has records. */

@@ -136,13 +136,14 @@ end_writing() {
     unmount
     stop_disk
 }
-# take COPY NUMBER: at a random moment
+# take COPY NUMBER: at a random moment, now and then a long time after the last
 take() {
     sleep "0.0$((RANDOM % 10))"
-    seed=$((RANDOM + 1))
+    seed=$((RANDOM + 1)) later=60
     [ $(($2 % 3)) != 0 ] || seed=0
-    echo "$1 $((RANDOM % 60)) $seed" >&"$disk_in"
-    read -r -t 20 answer <&"$disk_out"
+    [ $(($2 % 4)) != 0 ] || later=2000
+    echo "$1 $((RANDOM % later)) $seed" >&"$disk_in"
+    read -r -t 60 answer <&"$disk_out"
 }
 
 # crash NAME SIZE OPTIONS PROGRAM...: makes the file system, writes it, cuts the power, and compares
