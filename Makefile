@@ -126,6 +126,7 @@ help:
 	@echo 'make crypto-matrix  every cipher, mode and hash against qemu-img and cryptsetup'
 	@echo 'make ext-matrix|xfs-matrix  every kind of these filesystems, large trees, many crashes, against the kernel'
 	@echo 'make kill       all that changes an image, killed at each of its writes'
+	@echo 'make mutations  10,000 changed filesystems, volumes and partition tables of each type, under AddressSanitizer'
 	@echo 'make model      the SPIN models of the protocol          make fuzz   every fuzz target for TIME=20 seconds'
 	@echo 'make bench      against qemu-img and fio, in turn              make lint   format, static analysis, house rules'
 	@echo 'make install    DESTDIR= PREFIX=/usr/local               make uninstall, make clean'
