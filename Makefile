@@ -127,6 +127,7 @@ help:
 	@echo 'make ext-matrix|xfs-matrix  every kind of these filesystems, large trees, against the kernel'
 	@echo 'make guest-crashes  ext and XFS after power cuts, against the kernel after its recovery'
 	@echo 'make kill       all that changes an image, killed at each of its writes'
+	@echo 'make mutations  10,000 changed filesystems, volumes and partition tables of each type, under AddressSanitizer'
 	@echo 'make model      the SPIN models of the protocol          make fuzz   every fuzz target for TIME=20 seconds'
 	@echo 'make bench      against qemu-img and fio, in turn              make lint   format, static analysis, house rules'
 	@echo 'make install    DESTDIR= PREFIX=/usr/local               make uninstall, make clean'

@@ -21,9 +21,9 @@ CLI_TESTS := $(sort $(wildcard tests/cli/*.t))
 
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$B/tests/unit/%)
 TOOL_BIN := $(TOOL_SRC:tests/tools/%.c=$B/tests/tools/%)
-BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test) \
-    $(if $(MUTATE_SRC),$B/tests/mutate_test)
-TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(TOOL_BIN) $B/tests/killed_at.so
+BIG_BIN := $(if $(CRASH_SRC),$B/tests/crash_test) $(if $(MODEL_SRC),$B/tests/model_test)
+MUTATE_BIN := $(if $(MUTATE_SRC),$B/tests/mutate_test)
+TEST_BIN := $(UNIT_BIN) $(BIG_BIN) $(MUTATE_BIN) $(TOOL_BIN) $B/tests/killed_at.so
 
 # The tests link the engine with IMG_DEBUG: its assertions, and the points at which a test can hold a thread. Flavours
 # other than the usual one have it anyway.
@@ -71,12 +71,12 @@ test-programs: all $(TEST_BIN)
 
 # The longest first, so that they run beside the others. Under tsan only what runs threads inside one process; under asan
 # not what is long because it starts the tool some hundred times to do the same.
-LONG_CLI := tests/cli/measure.t tests/cli/kill.t
-TESTS ?= $(BIG_BIN) $(filter-out $(if $(filter tsan,$(FLAVOUR)),$(GUEST_BIN)),$(UNIT_BIN)) \
+LONG_CLI := tests/cli/measure.t tests/cli/kill.t tests/cli/mutations.t
+TESTS ?= $(BIG_BIN) $(filter-out $(if $(filter tsan,$(FLAVOUR)),$(GUEST_BIN)),$(MUTATE_BIN) $(UNIT_BIN)) \
     $(if $(filter tsan,$(FLAVOUR)),,$(filter-out $(if $(filter asan,$(FLAVOUR)),$(LONG_CLI)),$(CLI_TESTS)))
 # Tests of guests' filesystems and volumes: all in one thread.
 GUEST_BIN = $(patsubst %,$B/tests/unit/test_%,copy_writer ext_cuts ext_order fat fat_write fuzz_ext fuzz_guest inspect \
-    late ntfs overlay packages sandbox volumes xfs)
+    late ntfs overlay packages sandbox volumes xfs) $(MUTATE_BIN)
 # Seconds that one program may take.
 TEST_TIMEOUT ?= $(if $(FLAVOUR),1800,560)
 
@@ -150,4 +150,14 @@ xfs-matrix:
 	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/tools/fsdump
 	$(call run_tests,tests/cli/xfs.t)
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix guest-crashes kill
+# Thousands of changed disks of each type under AddressSanitizer, and some hundred through the tool.
+mutations: TEST_TIMEOUT = 14400
+mutations: export TEST_MODE = --all
+mutations: export MUTATIONS = 40
+mutations:
+	@scripts/deps build check
+	@$(MAKE) --no-print-directory FLAVOUR=asan $(JOBS) build/asan/tests/mutate_test
+	@$(MAKE) --no-print-directory $(JOBS) all build/tests/mutate_test
+	$(call run_tests,build/asan/tests/mutate_test tests/cli/mutations.t)
+
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix guest-crashes kill mutations

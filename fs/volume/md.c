@@ -130,7 +130,13 @@ static bool is_known(const struct volumes *volumes, const struct member *member)
     return false;
 }
 
-/* All free members of the array that has `first`, each role once, none that is older than the newest. */
+/* Do both say the same of their array? */
+static bool same_shape(const struct member *a, const struct member *b) {
+    return a->disks == b->disks && a->level == b->level;
+}
+
+/* All free members of the array that has `first`, each role once, none that is older than the newest, or that says
+ * something else of the array than the first. */
 static void find_members(const struct volumes *volumes, size_t first, struct array *array) {
     uint64_t newest = 0;
     array->count = 0;
@@ -149,6 +155,8 @@ static void find_members(const struct volumes *volumes, size_t first, struct arr
         bool twice = false;
         for (unsigned k = 0; k < kept; k++)
             twice |= array->members[k].role == array->members[i].role;
+        if (kept > 0 && !same_shape(&array->members[0], &array->members[i]))
+            continue;
         if (array->members[i].events == newest && array->members[i].role < array->members[i].disks && !twice)
             array->members[kept++] = array->members[i];
     }

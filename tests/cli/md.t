@@ -37,6 +37,8 @@ check "a copy that fell behind is not read" cmp w g
 is "$(ours m0 m1 | grep -c ' raid ')" 1 "nor is it an array of its own"
 has "$(ours m1 | tail -n 1)" "Only\x201\x20of\x20its\x202\x20members" "a missing copy is told"
 has "$(ours s0 | tail -n 1)" "/dev/md127 raid 0 on=/dev/sda" "a missing stripe leaves nothing"
+"$md" s5 8 0 8 5 65536 20
+has "$(ours s0 s5)" "Only\x201\x20of\x20its\x202\x20members" "a member that says something else of the array is none"
 has "$(ours five | tail -n 1)" "level\x205,\x20which\x20is\x20not\x20read" "a level that is not read is named"
 poke m1 4300 '\377'
 is "$(ours m1 | grep -c ' raid ')" 0 "a superblock with a wrong checksum makes no array"

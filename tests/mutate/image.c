@@ -78,7 +78,7 @@ void base_load(struct base *base, const char *folder, const char *name, unsigned
 void base_free(struct base *base) {
     for (unsigned i = 0; i < base->ndisks; i++) {
         struct disk *disk = &base->disks[i];
-        munmap((void *)(uintptr_t)disk->base, disk->size);
+        munmap(disk->base, disk->size);
         munmap(disk->bytes, disk->size);
         free(disk->touched);
         free(disk->flags);

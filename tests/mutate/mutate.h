@@ -22,7 +22,7 @@
 struct disk {
     struct device device; /* first; its size may be cut by a mutation */
     uint8_t *bytes;       /* as they are now, private to this process */
-    const uint8_t *base;  /* as the tools left them */
+    uint8_t *base;        /* as the tools left them; cannot be written */
     uint64_t size;
     uint64_t *touched; /* pages that may differ */
     size_t ntouched, room;

@@ -132,6 +132,16 @@ static void find_signs(struct signs *signs, const struct disk *disk, unsigned nu
                 signs->list[signs->count++] = (struct sign){magics[i].kind, number, at};
 }
 
+/* What the superblock of an array says beside names and times: version, UUID; level, disks; where the data are; number;
+ * events; how many roles there are, and these. */
+static void md_places(struct base *base, const struct sign *sign) {
+    static const struct {
+        uint32_t at, length;
+    } fields[] = {{0, 32}, {72, 24}, {128, 24}, {160, 4}, {200, 8}, {220, 4}, {256, 4}};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        base_place(base, sign->disk, sign->at + fields[i].at, fields[i].length);
+}
+
 void volumes_prepare_signs(struct base *base, const char *path) {
     (void)path;
     struct signs *signs = calloc(1, sizeof(*signs));
@@ -142,7 +152,7 @@ void volumes_prepare_signs(struct base *base, const char *path) {
     for (size_t i = 0; i < signs->count; i++) {
         const struct sign *sign = &signs->list[i];
         if (sign->kind == MD)
-            base_place(base, sign->disk, sign->at, MD_USED);
+            md_places(base, sign);
         if (sign->kind == LUKS2 && i > 0) /* it follows the first */
             memset(base->disks[sign->disk].read + sign->at / 512, 0, LUKS2_SIZE / 512);
     }
