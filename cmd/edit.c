@@ -15,7 +15,6 @@
 #include "fs/vfs_write.h"
 #include "guest.h"
 #include "report.h"
-#include "unpack.h"
 
 static const struct option long_opts[] = {
     GUEST_LONG,

@@ -117,6 +117,11 @@ struct session *session_open(struct guest_options *options, unsigned flags);
 bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions);
 void session_close(struct session *session);
 
+/* Says so, once, when what is written to this filesystem is not safe at a power cut. */
+void warn_if_not_whole(const struct fs *fs);
+/* Makes all changes of the guest durable. False after reporting. */
+bool commit_guest(struct guest *guest);
+
 /* What the guest is called in lists: the domain's name, or the first disk's with a '+' if there are more. The caller
  * frees. */
 char *session_name(const struct session *session);
