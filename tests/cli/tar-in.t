@@ -179,6 +179,21 @@ LIST
     is "$out" "content
 content" "... is a copy, and so is one where there are none"
     check "fsck.vfat finds nothing" fsck.vfat -n f.img
+    while read -r bits size place bytes; do
+        rm -f d.img && truncate -s "$size" d.img && mkfs.vfat -F "$bits" d.img >/dev/null
+        into copy-in d.img h /
+        is "$status" 0 "FAT$bits that was unmounted is written"
+        poke d.img "$place" "$bytes"
+        into copy-in d.img h /
+        is "$status" 1 "FAT$bits that was cut off is not"
+        has "$err" "not unmounted cleanly" "... and that is said"
+    done <<'LIST'
+12 4M 37 \001
+16 16M 37 \001
+16 16M 2051 \177
+32 64M 65 \001
+32 64M 16391 \007
+LIST
     check "e2fsck neither" sound r.img
     echo 'p 600 5 boot/pipe' | archive pipe.tar
     run "$IMG" tar-in --format=raw -a r.img -a f.img pipe.tar /
