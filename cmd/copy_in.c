@@ -42,9 +42,7 @@ static bool copy_in(struct guest_options *options, bool dry_run, char *const *pa
     good = pack_end(&packer) && good;
     if (good && !dry_run)
         good = commit_guest(session->guest);
-    if (session)
-        session_close(session);
-    return good;
+    return (!session || session_close(session)) && good;
 }
 
 static int run(int argc, char **argv) {

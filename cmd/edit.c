@@ -15,7 +15,6 @@
 #include "fs/vfs_write.h"
 #include "guest.h"
 #include "report.h"
-#include "unpack.h"
 
 static const struct option long_opts[] = {
     GUEST_LONG,
@@ -225,8 +224,8 @@ static int run(int argc, char **argv) {
     while (status == EXIT_SUCCESS && optind < argc)
         if (!edit_path(&edit, argv[optind++]))
             status = EXIT_FAILURE;
-    if (edit.session)
-        session_close(edit.session);
+    if (edit.session && !session_close(edit.session))
+        status = EXIT_FAILURE;
     editor_end(&edit.editor);
     return status;
 }

@@ -115,7 +115,13 @@ struct session {
 struct session *session_open(struct guest_options *options, unsigned flags);
 /* The same with `count` guests at once, since a disk cannot be opened from within the sandbox. */
 bool sessions_open(struct guest_options *options, size_t count, unsigned flags, struct session **sessions);
-void session_close(struct session *session);
+/* False after reporting: what was written to a disk may not all be there. */
+bool session_close(struct session *session);
+
+/* Says so, once, when what is written to this filesystem is not safe at a power cut. */
+void warn_if_not_whole(const struct fs *fs);
+/* Makes all changes of the guest durable. False after reporting. */
+bool commit_guest(struct guest *guest);
 
 /* What the guest is called in lists: the domain's name, or the first disk's with a '+' if there are more. The caller
  * frees. */

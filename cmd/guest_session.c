@@ -246,13 +246,20 @@ struct session *session_open(struct guest_options *options, unsigned flags) {
     return sessions_open(options, 1, flags, &session) ? session : NULL;
 }
 
-void session_close(struct session *session) {
+bool session_close(struct session *session) {
+    bool good = true;
     guest_close(session->guest);
     volumes_close(session->volumes);
-    for (size_t i = 0; i < session->nimages; i++)
-        img_close(session->images[i], NULL);
+    for (size_t i = 0; i < session->nimages; i++) {
+        struct img_error err = {0};
+        if (img_close(session->images[i], &err) < 0) {
+            report("%s: %s", session->options->disks[i].path, err.text);
+            good = false;
+        }
+    }
     guest_options_forget_keys(session->options);
     free(session);
+    return good;
 }
 
 char *session_name(const struct session *session) {

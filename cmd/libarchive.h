@@ -15,6 +15,7 @@
     F(archive_entry_atime_is_set)                                                                                      \
     F(archive_entry_atime_nsec)                                                                                        \
     F(archive_entry_clear)                                                                                             \
+    F(archive_entry_clone)                                                                                             \
     F(archive_entry_free)                                                                                              \
     F(archive_entry_gid)                                                                                               \
     F(archive_entry_hardlink)                                                                                          \
@@ -33,6 +34,7 @@
     F(archive_entry_sourcepath)                                                                                        \
     F(archive_entry_symlink)                                                                                           \
     F(archive_entry_uid)                                                                                               \
+    F(archive_entry_xattr_count)                                                                                       \
     F(archive_entry_xattr_next)                                                                                        \
     F(archive_entry_xattr_reset)                                                                                       \
     F(archive_errno)                                                                                                   \

@@ -49,7 +49,7 @@ static int run(int argc, char **argv) {
     if (!session)
         return EXIT_FAILURE;
     good = unpack(session->guest, fd, argv[optind + 1], dry_run) && (dry_run || commit_guest(session->guest));
-    session_close(session);
+    good = session_close(session) && good;
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

@@ -12,10 +12,4 @@
  * a '+' if it is new and a '=' if there is something of that name. False after reporting. */
 bool unpack(struct guest *guest, int fd, const char *dir, bool show);
 
-/* Says so, once, when what is written to this filesystem is not safe at a power cut. */
-void warn_if_not_whole(const struct fs *fs);
-
-/* Makes all changes of the guest durable. False after reporting. */
-bool commit_guest(struct guest *guest);
-
 #endif

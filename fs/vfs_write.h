@@ -63,7 +63,8 @@ struct fs_write_ops {
     /* Makes a regular file longer by a hole; shorter is -EINVAL. */
     int (*set_size)(struct fs *fs, uint64_t ino, uint64_t size, struct img_error *err);
     int (*set_attributes)(struct fs *fs, uint64_t ino, const struct fs_attributes *attributes, struct img_error *err);
-    /* `value` NULL: takes it away (-ENODATA: there is none). -ENOTSUP: the filesystem has no such attributes. */
+    /* `value` NULL: takes it away (-ENODATA: there is none). -ENOTSUP: the filesystem has no such attributes;
+     * -E2BIG: the file has no room for it. */
     int (*set_xattr)(struct fs *fs, uint64_t ino, const char *name, const void *value, size_t length,
                      struct img_error *err);
     int (*commit)(struct fs *fs, struct img_error *err);

@@ -322,5 +322,7 @@ int ext_set_xattr(struct fs *fs, uint64_t ino, const char *name, const void *val
     forget_nodes(ext);
     if (code == EXT2_ET_EA_KEY_NOT_FOUND)
         return fail(err, -ENODATA, "There is no attribute %s", name);
+    if (code == EXT2_ET_EA_NO_SPACE && !ext2fs_has_feature_ea_inode(super_of(ext))) /* nothing has changed */
+        return fail(err, -E2BIG, "The attribute %s of %zu bytes is too long for it", name, length);
     return code ? change_failed(ext, code, "Attributes cannot be changed", err) : 0;
 }

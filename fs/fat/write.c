@@ -476,6 +476,21 @@ static const struct fs_write_ops write_ops = {.whole = false,
                                               .set_xattr = fat_set_xattr,
                                               .commit = fat_commit};
 
+/* Whoever mounts a volume marks it until the unmount: Linux in the boot sector, Windows in the second entry of the
+ * table. What was cut off may have chains that end nowhere or cross. */
+static int check_clean(struct fat *fat, const struct fat_boot *boot, struct img_error *err) {
+    enum { DIRTY = 1 };
+    static const uint32_t clean_16 = 0x8000, clean_32 = 0x08000000;
+    unsigned bits = fat->geometry.bits;
+    uint32_t mark = ~0u;
+    int ret = bits == 12 ? 0 : fat_read_entry(fat, 1, &mark, err);
+    uint8_t state = bits == 32 ? boot->fat32.tail.state : boot->tail.state;
+    if (ret == 0 && ((state & DIRTY) || !(mark & (bits == 32 ? clean_32 : clean_16))))
+        ret = fail(err, -EROFS,
+                   "The filesystem cannot be written: it was not unmounted cleanly; fsck.vfat has to look at it first");
+    return ret;
+}
+
 int fat_open_writer(struct fat *fat, struct img_error *err) {
     uint8_t sector[512] = {0};
     const struct fat_boot *boot = (const struct fat_boot *)sector;
@@ -490,6 +505,8 @@ int fat_open_writer(struct fat *fat, struct img_error *err) {
     int ret = w->pinned ? fat_count_free(fat, &w->free, err) : fail_no_memory(err);
     if (ret == 0)
         ret = device_read(fat->fs.device, sector, sizeof(sector), 0, err);
+    if (ret == 0)
+        ret = check_clean(fat, boot, err);
     if (ret < 0) {
         free(w->pinned);
         free(w);

@@ -109,4 +109,106 @@ has "$err" "No space left" "... says so"
 there=$(echo "$err" | sed -n 's/.*in the guest already: \([0-9]*\) files.*/\1/p')
 is "$there" "$(into ls a.img -R /; echo "$out" | grep -c lots)" "... and how much is there already"
 check "e2fsck finds nothing" sound a.img
+
+# ---- links of an archive lead its own files nowhere ----
+mkdir -p sys/etc sys/sub && echo root >sys/etc/passwd
+while read -r target; do
+    fresh a.img 16M -t ext4 -d sys
+    archive esc.tar <<LIST
+s 777 0 a $target
+f 644 99 a/passwd owned
+LIST
+    into tar-in a.img esc.tar /sub
+    is "$status:$(into cat a.img /etc/passwd; echo "$out")" "1:root" "a link to $target leads no file there"
+    has "$err" "/sub/a: Not a directory" "... and that is said"
+    archive links.tar <<LIST
+s 777 7 a $target
+h 777 7 b a
+d 755 0 d
+h 777 7 d/c b
+s 777 7 again $target
+f 600 8 again content
+f 600 8 next content
+h 600 8 third next
+LIST
+    into tar-in a.img links.tar /sub
+    is "$status:$err" "0:" "such links themselves"
+    is "$(inode a.img /sub/a) $(inode a.img /sub/d/c)" "symlink 0777 7 3 ${#target} symlink 0777 7 3 ${#target}" "... are there in the end"
+    is "$(into cat a.img /sub/again; echo "$out"):$(inode a.img /sub/third)" "content:regular 0600 8 2 8" \
+        "... but for one that was replaced"
+    check "e2fsck finds nothing" sound a.img
+done <<LIST
+/etc
+../etc
+x/../../etc
+$(printf '/%.0s' $(seq 100))etc
+LIST
+fresh a.img 16M -t ext4 -d sys
+archive inside.tar <<'LIST'
+d 755 0 usr
+s 777 0 lib usr
+s 777 0 bin /usr
+f 644 0 lib/x content
+f 644 0 bin/y content
+LIST
+into tar-in a.img inside.tar /
+is "$status:$err:$(inode a.img /usr/x | cut -d' ' -f1) $(inode a.img /usr/y | cut -d' ' -f1)" "0::regular regular" \
+    "at the root nothing leads out, and links are followed"
+
+# ---- many directories that the archive does not name ----
+fresh a.img 16M -t ext4 -d sys
+deep=$(printf 'd/%.0s' $(seq 300))
+{ echo "f 600 0 ${deep}x content"; echo "f 600 0 $deep/./e/./y content"; } | archive deep.tar
+into tar-in a.img deep.tar /sub
+is "$status:$err:$(into cat a.img "/sub/$deep/e/y"; echo "$out")" "0::content" "directories that are not in it are made"
+
+# ---- hard links that the guest cannot have ----
+command -v mkfs.vfat >/dev/null && {
+    printf '%s\n' '/dev/sda / ext4 defaults 0 0' '/dev/sdb /boot vfat defaults 0 0' >root/etc/fstab
+    fresh r.img 16M -t ext4 -d root
+    truncate -s 16M f.img && mkfs.vfat f.img >/dev/null
+    archive across.tar <<'LIST'
+f 600 5 x content
+h 600 5 boot/z x
+h 600 5 boot/again boot/z
+p 600 5 pipe
+LIST
+    run "$IMG" tar-in --format=raw -a r.img -a f.img across.tar /
+    is "$status" 0 "a hard link to another filesystem"
+    run "$IMG" cat --format=raw -a r.img -a f.img /boot/z /boot/again
+    is "$out" "content
+content" "... is a copy, and so is one where there are none"
+    check "fsck.vfat finds nothing" fsck.vfat -n f.img
+    while read -r bits size place bytes; do
+        rm -f d.img && truncate -s "$size" d.img && mkfs.vfat -F "$bits" d.img >/dev/null
+        into copy-in d.img h /
+        is "$status" 0 "FAT$bits that was unmounted is written"
+        poke d.img "$place" "$bytes"
+        into copy-in d.img h /
+        is "$status" 1 "FAT$bits that was cut off is not"
+        has "$err" "not unmounted cleanly" "... and that is said"
+    done <<'LIST'
+12 4M 37 \001
+16 16M 37 \001
+16 16M 2051 \177
+32 64M 65 \001
+32 64M 16391 \007
+LIST
+    check "e2fsck neither" sound r.img
+    echo 'p 600 5 boot/pipe' | archive pipe.tar
+    run "$IMG" tar-in --format=raw -a r.img -a f.img pipe.tar /
+    is "$status:$err" "1:img: The filesystem (vfat) has no journal: a power cut now could leave it in need of a check
+img: /boot/pipe: FAT has only files and directories" "what cannot be is said with its name"
+}
+
+# ---- attributes ----
+fresh a.img 16M -t ext4 -b 1024
+echo one >attr && setfattr -n user.small -v here attr 2>/dev/null && {
+    setfattr -n user.large -v "$(printf 'v%.0s' $(seq 2000))" attr
+    into copy-in a.img attr h /
+    is "$status" 0 "an attribute that is too long does not stop a copy"
+    has "$err" "img: /attr: The attribute user.large of 2000 bytes is too long for it" "... but is told"
+    is "$(names a.img):$(debugfs -R 'ea_list /attr' a.img 2>/dev/null | grep -c user)" "attr h lost+found:1" "... and the rest is there"
+    check "e2fsck finds nothing" sound a.img
+}
 done_testing
