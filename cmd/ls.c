@@ -54,7 +54,7 @@ static bool list_names(struct ls *ls, const char *path) {
     struct guest_names names;
     struct guest_node dir;
     struct img_error err = {0};
-    if (guest_resolve(ls->session->guest, path, true, &dir, &err) < 0 || guest_list(&dir, &names, &err) < 0) {
+    if (guest_resolve_directory(ls->session->guest, path, &dir, &err) < 0 || guest_list(&dir, &names, &err) < 0) {
         report_guest_error(&err);
         return false;
     }
@@ -93,7 +93,7 @@ static bool list_paths(struct ls *ls, const char *path) {
     struct paths paths = {0};
     struct guest_node dir;
     struct img_error err = {0};
-    bool good = guest_resolve(ls->session->guest, path, true, &dir, &err) == 0 &&
+    bool good = guest_resolve_directory(ls->session->guest, path, &dir, &err) == 0 &&
                 guest_walk(ls->session->guest, &dir, take_path, &paths, &err) == 0;
     if (good && paths.count > 0)
         qsort(paths.list, paths.count, sizeof(paths.list[0]), by_bytes);

@@ -137,7 +137,7 @@ bool list_long(struct guest *guest, const char *path, bool human) {
     struct guest_names names = {0};
     struct guest_node dir;
     struct rows rows = {0};
-    int ret = guest_resolve(guest, path, true, &dir, &err);
+    int ret = guest_resolve_directory(guest, path, &dir, &err);
     if (ret == 0)
         ret = guest_list(&dir, &names, &err);
     if (ret == 0) {
