@@ -9,6 +9,7 @@
 
 #include "guest.h"
 #include "json.h"
+#include "paths.h"
 #include "report.h"
 #include "seen.h"
 
@@ -123,7 +124,7 @@ static void print_size(struct du *du, uint64_t size, const char *path) {
 }
 
 static void print_below_top(struct du *du, uint64_t size, const char *path) {
-    char *whole = text_format("%s%s%s", du->top, *path || !*du->top ? "/" : "", path);
+    char *whole = path_below(du->top, path);
     print_size(du, size, whole);
     free(whole);
 }
@@ -172,13 +173,10 @@ static int count_file(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool count_below(struct du *du, const char *path) {
-    char *top = text_copy(path);
-    size_t length = strlen(top);
+    char *top = path_trimmed(path);
     struct guest_node node;
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
     du->top = top;
-    int ret = guest_resolve(du->guest, path, length < strlen(path), &node, &du->err);
+    int ret = guest_resolve(du->guest, path, path_follows(path), &node, &du->err);
     if (ret == 0)
         ret = guest_walk(du->guest, &node, count_file, du, &du->err);
     if (ret < 0)

@@ -10,6 +10,7 @@
 #include "file_json.h"
 #include "find_test.h"
 #include "guest.h"
+#include "paths.h"
 #include "report.h"
 
 #define HALF_A_YEAR (31556952 / 2)
@@ -99,7 +100,7 @@ static int print_match(struct search *search, const struct guest_visit *visit, c
 
 static int look_at(void *opaque, const struct guest_visit *visit) {
     struct search *search = opaque;
-    char *path = text_format("%s%s%s", search->top, *visit->path || !*search->top ? "/" : "", visit->path);
+    char *path = path_below(search->top, visit->path);
     const char *slash = strrchr(path, '/');
     const char *name = slash && slash[1] ? slash + 1 : path;
     bool matches;
@@ -111,13 +112,10 @@ static int look_at(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool search_below(struct search *search, const char *path) {
-    char *top = text_copy(path);
-    size_t length = strlen(top);
+    char *top = path_trimmed(path);
     struct guest_node node;
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
     search->top = top;
-    int ret = guest_resolve(search->guest, path, length < strlen(path), &node, &search->err);
+    int ret = guest_resolve(search->guest, path, path_follows(path), &node, &search->err);
     if (ret == 0)
         ret = guest_walk(search->guest, &node, look_at, search, &search->err);
     if (ret < 0)

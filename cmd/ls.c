@@ -10,6 +10,7 @@
 #include "file_line.h"
 #include "guest.h"
 #include "ls.h"
+#include "paths.h"
 #include "report.h"
 
 static const struct option long_opts[] = {
@@ -122,7 +123,7 @@ static int print_line(struct listing *listing, const struct guest_visit *visit, 
                       const struct guest_node *node) {
     struct ls *ls = listing->ls;
     char sum[CHECKSUM_TEXT_MAX], *target = NULL;
-    char *path = text_format("%s%s%s", listing->top, *visit->path || !*listing->top ? "/" : "", visit->path);
+    char *path = path_below(listing->top, visit->path);
     struct file_line line = {.stat = stat,
                              .path = path,
                              .dev_major = listing->numbers[node->mount][0],
@@ -164,10 +165,7 @@ static bool list_lines(struct ls *ls, const char *path) {
     struct listing listing = {.ls = ls, .printed = ls->printed};
     struct guest_node dir;
     struct fs_stat stat;
-    char *top = text_copy(path);
-    size_t length = strlen(top);
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
+    char *top = path_trimmed(path);
     listing.top = top;
     number_mounts(ls->session->guest, ls->session->volumes, listing.numbers);
     int ret = guest_resolve(ls->session->guest, path, true, &dir, &listing.err);
