@@ -91,8 +91,12 @@ static int print_match(struct search *search, const struct guest_visit *visit, c
     else if (ret == 0 && search->find.print == FIND_LS)
         print_ls(search, &line);
     else if (ret == 0) {
-        fputs(path, stdout);
-        putchar(search->find.print == FIND_PRINT0 ? '\0' : '\n');
+        bool ends_in_nul = search->find.print == FIND_PRINT0;
+        if (ends_in_nul)
+            fputs(path, stdout);
+        else
+            print_file_name(stdout, path);
+        putchar(ends_in_nul ? '\0' : '\n');
     }
     free(target);
     return ret;

@@ -51,6 +51,11 @@ static bool parse_option(int opt, struct ls *ls) {
 
 /* ---- names alone ---- */
 
+static void print_name_line(const char *name) {
+    print_file_name(stdout, name);
+    putchar('\n');
+}
+
 static bool list_names(struct ls *ls, const char *path) {
     struct guest_names names;
     struct guest_node dir;
@@ -60,7 +65,7 @@ static bool list_names(struct ls *ls, const char *path) {
         return false;
     }
     for (size_t i = 0; i < names.count; i++)
-        puts(names.list[i].name);
+        print_name_line(names.list[i].name);
     guest_names_free(&names);
     return true;
 }
@@ -100,7 +105,7 @@ static bool list_paths(struct ls *ls, const char *path) {
         qsort(paths.list, paths.count, sizeof(paths.list[0]), by_bytes);
     for (size_t i = 0; i < paths.count; i++) {
         if (good)
-            puts(paths.list[i]);
+            print_name_line(paths.list[i]);
         free(paths.list[i]);
     }
     free(paths.list);
