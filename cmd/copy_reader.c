@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "copy_records.h"
+#include "paths.h"
 #include "report.h"
 #include "seen.h"
 
@@ -230,12 +231,8 @@ static int send_visit(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool send_tree(struct reader *r, const char *path) {
-    char *top = text_copy(path);
-    size_t length = strlen(top);
+    char *top = path_trimmed(path);
     struct guest_node node;
-    bool follow = length > 0 && top[length - 1] == '/';
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
     const char *slash = strrchr(top, '/');
     r->top = top;
     r->name = slash ? slash + 1 : top;
@@ -244,7 +241,7 @@ static bool send_tree(struct reader *r, const char *path) {
     if (strcmp(r->name, ".") == 0 || strcmp(r->name, "..") == 0)
         snprintf(r->err.text, sizeof(r->err.text), "%s: it does not end in a name", path);
     else
-        ret = guest_resolve(r->guest, path, follow, &node, &r->err);
+        ret = guest_resolve(r->guest, path, path_follows(path), &node, &r->err);
     if (ret == 0)
         ret = guest_walk(r->guest, &node, send_visit, r, &r->err);
     if (ret == 0)

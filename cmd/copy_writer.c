@@ -300,9 +300,11 @@ static void set_owner_and_size(struct writer *w) {
         set_mode(w);
 }
 
-/* What other names mean is the guest's own affair. */
+/* What says who may do what with the file, as its mode does, and what users noted. Other names are a guest's orders to
+ * the kernel and its security modules, and this kernel is not the guest's: labels, signatures, what overlays take for
+ * deleted (trusted.overlay). */
 static bool is_kept(const char *name) {
-    return strncmp(name, "user.", 5) == 0 || strncmp(name, "security.", 9) == 0 || strncmp(name, "trusted.", 8) == 0 ||
+    return strncmp(name, "user.", 5) == 0 || strcmp(name, "security.capability") == 0 ||
            strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0;
 }
 

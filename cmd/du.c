@@ -9,6 +9,7 @@
 
 #include "guest.h"
 #include "json.h"
+#include "paths.h"
 #include "report.h"
 #include "seen.h"
 
@@ -95,7 +96,7 @@ static void print_json(struct du *du, uint64_t size, const char *path) {
 }
 
 /* "12K", "3.4G": rounded up, so that what takes space never shows as less. */
-static void print_human(uint64_t size, const char *path) {
+static void print_human(uint64_t size) {
     static const char letters[] = "KMGTPE";
     uint64_t unit = 1024;
     size_t letter = 0;
@@ -106,24 +107,29 @@ static void print_human(uint64_t size, const char *path) {
     uint64_t whole = size / unit, rest = size % unit;
     uint64_t tenths = rest / (unit / 1024) * 10 / 1024 + (rest > 0);
     if (size < 1024)
-        printf("%" PRIu64 "\t%s\n", size, path);
+        printf("%" PRIu64, size);
     else if (whole < 9 || (whole == 9 && tenths < 10))
-        printf("%" PRIu64 ".%" PRIu64 "%c\t%s\n", whole + tenths / 10, tenths % 10, letters[letter], path);
+        printf("%" PRIu64 ".%" PRIu64 "%c", whole + tenths / 10, tenths % 10, letters[letter]);
     else
-        printf("%" PRIu64 "%c\t%s\n", whole + (rest > 0), letters[letter], path);
+        printf("%" PRIu64 "%c", whole + (rest > 0), letters[letter]);
 }
 
 static void print_size(struct du *du, uint64_t size, const char *path) {
-    if (du->options.output == OUTPUT_JSON)
+    if (du->options.output == OUTPUT_JSON) {
         print_json(du, size, path);
-    else if (du->human)
-        print_human(size, path);
+        return;
+    }
+    if (du->human)
+        print_human(size);
     else
-        printf("%" PRIu64 "\t%s\n", du->bytes ? size : size / 1024 + (size % 1024 != 0), path);
+        printf("%" PRIu64, du->bytes ? size : size / 1024 + (size % 1024 != 0));
+    putchar('\t');
+    print_file_name(stdout, path);
+    putchar('\n');
 }
 
 static void print_below_top(struct du *du, uint64_t size, const char *path) {
-    char *whole = text_format("%s%s%s", du->top, *path || !*du->top ? "/" : "", path);
+    char *whole = path_below(du->top, path);
     print_size(du, size, whole);
     free(whole);
 }
@@ -172,13 +178,10 @@ static int count_file(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool count_below(struct du *du, const char *path) {
-    char *top = text_copy(path);
-    size_t length = strlen(top);
+    char *top = path_trimmed(path);
     struct guest_node node;
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
     du->top = top;
-    int ret = guest_resolve(du->guest, path, length < strlen(path), &node, &du->err);
+    int ret = guest_resolve(du->guest, path, path_follows(path), &node, &du->err);
     if (ret == 0)
         ret = guest_walk(du->guest, &node, count_file, du, &du->err);
     if (ret < 0)

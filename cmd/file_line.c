@@ -153,12 +153,14 @@ void print_file_fields(FILE *out, const struct line_style *style, const struct f
     if (style->csv)
         print_csv_field(out, line->path);
     else
-        fputs(line->path, out);
+        print_file_name(out, line->path);
     if (line->target && style->csv) {
         putc(',', out);
         print_csv_field(out, line->target);
-    } else if (line->target)
-        fprintf(out, " -> %s", line->target);
+    } else if (line->target) {
+        fputs(" -> ", out);
+        print_file_name(out, line->target);
+    }
 }
 
 void print_file_line(FILE *out, const struct line_style *style, const struct file_line *line) {

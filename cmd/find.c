@@ -10,6 +10,7 @@
 #include "file_json.h"
 #include "find_test.h"
 #include "guest.h"
+#include "paths.h"
 #include "report.h"
 
 #define HALF_A_YEAR (31556952 / 2)
@@ -90,8 +91,12 @@ static int print_match(struct search *search, const struct guest_visit *visit, c
     else if (ret == 0 && search->find.print == FIND_LS)
         print_ls(search, &line);
     else if (ret == 0) {
-        fputs(path, stdout);
-        putchar(search->find.print == FIND_PRINT0 ? '\0' : '\n');
+        bool ends_in_nul = search->find.print == FIND_PRINT0;
+        if (ends_in_nul)
+            fputs(path, stdout);
+        else
+            print_file_name(stdout, path);
+        putchar(ends_in_nul ? '\0' : '\n');
     }
     free(target);
     return ret;
@@ -99,7 +104,7 @@ static int print_match(struct search *search, const struct guest_visit *visit, c
 
 static int look_at(void *opaque, const struct guest_visit *visit) {
     struct search *search = opaque;
-    char *path = text_format("%s%s%s", search->top, *visit->path || !*search->top ? "/" : "", visit->path);
+    char *path = path_below(search->top, visit->path);
     const char *slash = strrchr(path, '/');
     const char *name = slash && slash[1] ? slash + 1 : path;
     bool matches;
@@ -111,13 +116,10 @@ static int look_at(void *opaque, const struct guest_visit *visit) {
 }
 
 static bool search_below(struct search *search, const char *path) {
-    char *top = text_copy(path);
-    size_t length = strlen(top);
+    char *top = path_trimmed(path);
     struct guest_node node;
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
     search->top = top;
-    int ret = guest_resolve(search->guest, path, length < strlen(path), &node, &search->err);
+    int ret = guest_resolve(search->guest, path, path_follows(path), &node, &search->err);
     if (ret == 0)
         ret = guest_walk(search->guest, &node, look_at, search, &search->err);
     if (ret < 0)

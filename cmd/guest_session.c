@@ -14,11 +14,6 @@
 #include "report.h"
 #include "sandbox.h"
 
-/* A tool of libguestfs reads a disk that is in use, whatever that shows; so do those of its names. */
-static bool reads_what_is_in_use(void) {
-    return strncmp(report_program(), "virt-", 5) == 0;
-}
-
 static struct img *open_disk(const struct guest_options *o, const struct guest_disk *disk, unsigned flags) {
     struct img_open_options options = {
         .flags = flags & SESSION_WRITE ? IMG_OPEN_WRITE
@@ -27,7 +22,8 @@ static struct img *open_disk(const struct guest_options *o, const struct guest_d
         .format = disk->format,
         .snapshot = o->snapshot,
     };
-    if (!(flags & SESSION_WRITE) && !o->force_share && reads_what_is_in_use()) {
+    /* A tool of libguestfs reads a disk that is in use, whatever that shows; so do those of its names. */
+    if (!(flags & SESSION_WRITE) && !o->force_share && report_as_virt_tool()) {
         struct img_error err = {0};
         struct img *image;
         if (img_open(disk->path, &options, &image, &err) == 0)

@@ -10,6 +10,7 @@
 #include "file_line.h"
 #include "guest.h"
 #include "ls.h"
+#include "paths.h"
 #include "report.h"
 
 static const struct option long_opts[] = {
@@ -50,16 +51,21 @@ static bool parse_option(int opt, struct ls *ls) {
 
 /* ---- names alone ---- */
 
+static void print_name_line(const char *name) {
+    print_file_name(stdout, name);
+    putchar('\n');
+}
+
 static bool list_names(struct ls *ls, const char *path) {
     struct guest_names names;
     struct guest_node dir;
     struct img_error err = {0};
-    if (guest_resolve(ls->session->guest, path, true, &dir, &err) < 0 || guest_list(&dir, &names, &err) < 0) {
+    if (guest_resolve_directory(ls->session->guest, path, &dir, &err) < 0 || guest_list(&dir, &names, &err) < 0) {
         report_guest_error(&err);
         return false;
     }
     for (size_t i = 0; i < names.count; i++)
-        puts(names.list[i].name);
+        print_name_line(names.list[i].name);
     guest_names_free(&names);
     return true;
 }
@@ -93,13 +99,13 @@ static bool list_paths(struct ls *ls, const char *path) {
     struct paths paths = {0};
     struct guest_node dir;
     struct img_error err = {0};
-    bool good = guest_resolve(ls->session->guest, path, true, &dir, &err) == 0 &&
+    bool good = guest_resolve_directory(ls->session->guest, path, &dir, &err) == 0 &&
                 guest_walk(ls->session->guest, &dir, take_path, &paths, &err) == 0;
     if (good && paths.count > 0)
         qsort(paths.list, paths.count, sizeof(paths.list[0]), by_bytes);
     for (size_t i = 0; i < paths.count; i++) {
         if (good)
-            puts(paths.list[i]);
+            print_name_line(paths.list[i]);
         free(paths.list[i]);
     }
     free(paths.list);
@@ -122,7 +128,7 @@ static int print_line(struct listing *listing, const struct guest_visit *visit, 
                       const struct guest_node *node) {
     struct ls *ls = listing->ls;
     char sum[CHECKSUM_TEXT_MAX], *target = NULL;
-    char *path = text_format("%s%s%s", listing->top, *visit->path || !*listing->top ? "/" : "", visit->path);
+    char *path = path_below(listing->top, visit->path);
     struct file_line line = {.stat = stat,
                              .path = path,
                              .dev_major = listing->numbers[node->mount][0],
@@ -164,10 +170,7 @@ static bool list_lines(struct ls *ls, const char *path) {
     struct listing listing = {.ls = ls, .printed = ls->printed};
     struct guest_node dir;
     struct fs_stat stat;
-    char *top = text_copy(path);
-    size_t length = strlen(top);
-    while (length > 0 && top[length - 1] == '/')
-        top[--length] = '\0';
+    char *top = path_trimmed(path);
     listing.top = top;
     number_mounts(ls->session->guest, ls->session->volumes, listing.numbers);
     int ret = guest_resolve(ls->session->guest, path, true, &dir, &listing.err);

@@ -103,9 +103,12 @@ static void print_row(const struct rows *rows, const struct row *row, time_t now
         putchar(row->acl ? '+' : ' ');
     printf(" %*" PRIu32 " %*" PRIu32 " %*" PRIu32 " ", rows->links, s->nlink, rows->uid, s->uid, rows->gid, s->gid);
     print_size(rows, s, human);
-    printf(" %s %s", when, row->name);
-    if (row->target)
-        printf(" -> %s", row->target);
+    printf(" %s ", when);
+    print_file_name(stdout, row->name);
+    if (row->target) {
+        fputs(" -> ", stdout);
+        print_file_name(stdout, row->target);
+    }
     putchar('\n');
 }
 
@@ -137,7 +140,7 @@ bool list_long(struct guest *guest, const char *path, bool human) {
     struct guest_names names = {0};
     struct guest_node dir;
     struct rows rows = {0};
-    int ret = guest_resolve(guest, path, true, &dir, &err);
+    int ret = guest_resolve_directory(guest, path, &dir, &err);
     if (ret == 0)
         ret = guest_list(&dir, &names, &err);
     if (ret == 0) {

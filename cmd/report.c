@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "names.h"
 
@@ -18,6 +19,10 @@ void report_set_program(const char *argv0) {
 
 const char *report_program(void) {
     return program;
+}
+
+bool report_as_virt_tool(void) {
+    return strncmp(program, "virt-", 5) == 0;
 }
 
 /* Bytes of the well-formed UTF-8 character at `s` (1 to 4, its value in *code), or 0. */
@@ -87,6 +92,13 @@ void print_text(FILE *out, const char *text) {
     char *safe = text_printable(text);
     fputs(safe, out);
     free(safe);
+}
+
+void print_file_name(FILE *out, const char *name) {
+    if (isatty(fileno(out)) && !report_as_virt_tool())
+        print_text(out, name);
+    else
+        fputs(name, out);
 }
 
 static void report_text(const char *text) {

@@ -8,6 +8,7 @@
 #ifndef REPORT_H
 #define REPORT_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "allocate.h"
@@ -16,6 +17,8 @@
 /* The name in front of every message: the last part of argv[0]. */
 void report_set_program(const char *argv0);
 const char *report_program(void);
+/* Was it started under the name of one of libguestfs' tools? */
+bool report_as_virt_tool(void);
 
 /* "PROGRAM: sentence\n" on stderr, after what stdout holds back. */
 void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -38,5 +41,8 @@ char *text_utf8(const char *text);
 
 /* Prints text_printable(text). */
 void print_text(FILE *out, const char *text);
+/* A guest's name in a list: text_printable on a terminal, since it could be obeyed there; as it is for programs, and
+ * where libguestfs' tools print it so. */
+void print_file_name(FILE *out, const char *name);
 
 #endif

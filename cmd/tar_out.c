@@ -259,20 +259,6 @@ static int visit_file(void *opaque, const struct guest_visit *visit) {
     return ret;
 }
 
-static bool find_directory(struct tar *tar, const char *path, struct guest_node *dir) {
-    struct fs_stat stat = {0};
-    int ret = guest_resolve(tar->guest, path, true, dir, &tar->err);
-    if (ret == 0)
-        ret = guest_stat(dir, &stat, &tar->err);
-    if (ret < 0)
-        report_guest_error(&tar->err);
-    else if (!S_ISDIR(stat.mode)) {
-        report("%s: Not a directory", path);
-        ret = -ENOTDIR;
-    }
-    return ret == 0;
-}
-
 /* The process in the sandbox. */
 static bool pack(struct tar *tar, const char *path, int fd) {
     struct guest_node dir;
@@ -280,8 +266,10 @@ static bool pack(struct tar *tar, const char *path, int fd) {
     if (!session)
         return false;
     tar->guest = session->guest;
-    bool good = find_directory(tar, path, &dir);
-    if (good) {
+    bool good = guest_resolve_directory(tar->guest, path, &dir, &tar->err) == 0;
+    if (!good)
+        report_guest_error(&tar->err);
+    else {
         if (fd != STDOUT_FILENO && ftruncate(fd, 0) < 0 && errno != EINVAL)
             report("The archive cannot be emptied: %s", strerror(errno));
         if (!tar->numeric) {

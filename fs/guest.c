@@ -84,16 +84,6 @@ static int open_filesystem(struct guest *guest, struct volume *volume, const str
     return fs_open(volume->device, options, &mount->shown.fs, err);
 }
 
-static int find_place(struct guest *guest, const char *path, struct guest_node *place, struct img_error *err) {
-    struct fs_stat stat;
-    int ret = guest_resolve(guest, path, true, place, err);
-    if (ret == 0)
-        ret = guest_stat(place, &stat, err);
-    if (ret == 0 && !S_ISDIR(stat.mode))
-        ret = fail(err, -ENOTDIR, "%s: Not a directory", path);
-    return ret;
-}
-
 /* A filesystem with this volume, `options` or, if it is barred, the reason why. */
 static int mount_at(struct guest *guest, struct volume *volume, const char *path, const struct fs_open_options *options,
                     const char *why, struct img_error *err) {
@@ -103,7 +93,7 @@ static int mount_at(struct guest *guest, struct volume *volume, const char *path
     *mount = (struct mount){.shown.volume = volume, .path = strdup(path)};
     int ret = mount->path ? 0 : fail_no_memory(err);
     if (ret == 0 && guest->nmounts > 0)
-        ret = find_place(guest, path, &mount->place, err);
+        ret = guest_resolve_directory(guest, path, &mount->place, err);
     else if (ret == 0 && strcmp(path, "/") != 0)
         ret = fail(err, -ENOENT, "%s: nothing is mounted on / yet", path);
     if (ret == 0)
@@ -292,6 +282,16 @@ int guest_resolve(struct guest *guest, const char *path, bool follow, struct gue
     }
     free(way.left);
     free(way.dirs);
+    return ret;
+}
+
+int guest_resolve_directory(struct guest *guest, const char *path, struct guest_node *dir, struct img_error *err) {
+    struct fs_stat stat;
+    int ret = guest_resolve(guest, path, true, dir, err);
+    if (ret == 0)
+        ret = guest_stat(dir, &stat, err);
+    if (ret == 0 && !S_ISDIR(stat.mode))
+        ret = fail(err, -ENOTDIR, "%s: Not a directory", path);
     return ret;
 }
 

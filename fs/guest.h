@@ -50,6 +50,9 @@ size_t guest_mounts(const struct guest *guest, const struct guest_mount **mounts
  * -ELOOP, -ENAMETOOLONG; -EINVAL: the path is not absolute. The sentence is "PATH: what is wrong". */
 int guest_resolve(struct guest *guest, const char *path, bool follow, struct guest_node *node,
                   struct img_error *err) IMG_WARN_UNUSED;
+/* The same of a directory, or of a link to one: what else it is is -ENOTDIR. */
+int guest_resolve_directory(struct guest *guest, const char *path, struct guest_node *dir,
+                            struct img_error *err) IMG_WARN_UNUSED;
 /* One step down: the entry `name` of a directory, mount points seen as what is mounted there. Links are not followed.
  */
 int guest_step(struct guest *guest, const struct guest_node *dir, const char *name, size_t length,

@@ -36,6 +36,8 @@ if [ "$(id -u)" = 0 ]; then
     mknod tree/block b 259 70000
     chown -h 1000:50 tree/d/text tree/links/relative
     setfattr -n trusted.t -v x tree/d/e
+    setfattr -n security.selinux -v system_u:object_r:etc_t:s0 tree/d/text 2>/dev/null
+    setfattr -n security.ima -v 0x0401 tree/d/text 2>/dev/null
     setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= tree/with\ space 2>/dev/null
     setfacl -m u:1000:rwx,d:u:42:r tree/d/e 2>/dev/null
 fi
@@ -48,13 +50,14 @@ mke2fs -q -t ext4 -d tree disk 2>/dev/null || { echo "1..0 # skip mke2fs cannot 
 # mke2fs leaves the parts of seconds out
 debugfs -w -R 'set_inode_field /d/text mtime_extra 493827156' disk 2>/dev/null
 touch -d '2021-02-03 04:05:06.123456789' tree/d/text
-facts tree >want
+facts tree >all
+grep -vE '^(trusted|security\.(selinux|ima))' all | cat -s >want # these are orders to the kernel that has the file
 
 mkdir out
 run img copy-out -a disk -m /dev/sda / out
 is "$status:$out:$err" "0::" "all of it"
 rmdir out/lost+found
-facts out >got
+facts out | cat -s >got
 check "is what it was" diff want got
 holes=$(du -k out/d/sparse | cut -f1)
 [ "$holes" -lt 1000 ]
