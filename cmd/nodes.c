@@ -214,6 +214,15 @@ static struct node *read_protocol(struct nodes *n, const char *prefix, const cha
 
 static struct node *read_image(struct nodes *n, const char *prefix, const char *format, bool counts);
 
+/* What guest data lie on: a protocol, or an image. */
+static const struct node *read_part(struct nodes *n, const char *prefix, bool counts) {
+    const char *driver;
+    get_text(n, prefix, "driver", &driver);
+    if (driver && !is_protocol(driver))
+        return read_image(n, prefix, NULL, counts);
+    return read_protocol(n, prefix, driver ? driver : "file", counts);
+}
+
 static const struct node *read_child_file(struct nodes *n, const char *prefix, bool counts) {
     const char *text;
     get_text(n, prefix, "file", &text);
@@ -226,15 +235,23 @@ static const struct node *read_child_file(struct nodes *n, const char *prefix, b
         return NULL;
     }
     char *below = text_format("%sfile.", prefix);
-    const char *driver;
-    get_text(n, below, "driver", &driver);
-    struct node *node;
-    if (driver && !is_protocol(driver))
-        node = read_image(n, below, NULL, counts);
-    else
-        node = read_protocol(n, below, driver ? driver : "file", counts);
+    const struct node *node = read_part(n, below, counts);
     free(below);
     return node;
+}
+
+static bool read_data_file(struct nodes *n, const char *prefix, struct node *node) {
+    const char *text;
+    get_text(n, prefix, "data-file", &text);
+    if (text)
+        return fail(n, "Cannot find device='%s' nor node-name='%s'", text, text);
+    if (!pairs_has_below(&n->pairs, prefix, "data-file"))
+        return true;
+    char *below = text_format("%sdata-file.", prefix);
+    const struct node *file = read_part(n, below, false);
+    free(below);
+    node->node.data_file = file ? &file->node : NULL;
+    return file;
 }
 
 static bool read_backing(struct nodes *n, const char *prefix, struct node *node) {
@@ -322,7 +339,7 @@ static bool read_qcow2(struct nodes *n, const char *prefix, struct node *node) {
         return false;
     if (entry < 512 || entry > 2 << 20 || (entry & (entry - 1)))
         return fail(n, "L2 cache entry size must be a power of two between 512 and the cluster size");
-    return read_backing(n, prefix, node);
+    return read_data_file(n, prefix, node) && read_backing(n, prefix, node);
 }
 
 static bool read_raw(struct nodes *n, const char *prefix, struct node *node) {

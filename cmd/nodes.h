@@ -2,8 +2,9 @@
 /* nodes.h - images that are named by what they consist of: "json:{...}", "null-co://", and with --image-opts
  * "driver=qcow2,file.filename=...".
  *
- * The drivers are raw, qcow2 and luks, and under them file, host_device and null-co. Keys that mean nothing here but do
- * no harm are accepted and checked as QEMU does; unknown ones are refused. The words of the refusals are QEMU's.
+ * The drivers are raw, qcow2 and luks, and under them, or as a qcow2 image's data file, file, host_device and null-co.
+ * Keys that mean nothing here but do no harm are accepted and checked as QEMU does; unknown ones are refused. The words
+ * of the refusals are QEMU's.
  */
 #ifndef NODES_H
 #define NODES_H

@@ -22,6 +22,7 @@ static void walk(const struct img_node *node, unsigned *left) {
         fuzz_fail("a file without a name");
     walk(node->file, left);
     walk(node->backing, left);
+    walk(node->data_file, left);
 }
 
 static void check_name(const struct nodes *n) {

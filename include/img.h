@@ -127,11 +127,13 @@ struct img_node {
     bool read_zeroes; /* NULL: img_map tells that it is zero */
 
     /* FORMAT */
-    const struct img_node *file;    /* a FORMAT too: that image's contents are the file */
-    const char *format;             /* as in img_open_options */
-    uint64_t offset, length;        /* raw: the part of the file that it is; length 0: to the end */
-    bool own_backing;               /* `backing` counts, and not what the image names: */
-    const struct img_node *backing; /* a FORMAT; NULL: none. What the image names stays written in it */
+    const struct img_node *file;      /* a FORMAT too: that image's contents are the file */
+    const char *format;               /* as in img_open_options */
+    uint64_t offset, length;          /* raw: the part of the file that it is; length 0: to the end */
+    bool own_backing;                 /* `backing` counts, and not what the image names: */
+    const struct img_node *backing;   /* a FORMAT; NULL: none. What the image names stays written in it */
+    const struct img_node *data_file; /* counts before the data file that a qcow2 image names, and stands for no image
+                                         that has none (-EINVAL); NULL: what it names */
     struct img_key key;
     uint64_t l2_cache, refcount_cache; /* 0: those of the options */
 };

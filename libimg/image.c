@@ -109,10 +109,33 @@ static int choose_driver(struct img *image, const char *format, struct img_error
     return r;
 }
 
+static int open_driver(struct img *image, const struct img_open_options *options, const struct img_node *node,
+                       bool nested, char **backing, char **format, struct img_error *err) {
+    struct img_driver_options o = {.snapshot = options->snapshot,
+                                   .l2_cache = options->l2_cache,
+                                   .refcount_cache = options->refcount_cache,
+                                   .raw_offset = node ? node->offset : 0,
+                                   .raw_length = node && node->length ? node->length : UINT64_MAX,
+                                   .key = options->key,
+                                   .ask_key = options->ask_key,
+                                   .opaque = options->opaque,
+                                   .key_iterations = options->key_iterations};
+    int r = 0;
+    if (node && node->data_file && image->driver != &qcow2_driver)
+        return img_fail(err, -EINVAL, "Block format '%s' does not support the option 'data-file'", image->driver->name);
+    if (node && node->data_file && !(options->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK)))
+        r = node_storage(node->data_file, options, nested, &o.data_file, err);
+    if (r == 0)
+        r = image->driver->open(image, &o, backing, format, err);
+    if (r < 0)
+        image->state = NULL;
+    return r;
+}
+
 /* Opens one layer on `file`, which it owns from now on. *format: that of its backing file, if it tells. `node`: what
- * its user says about it, NULL: nothing. */
+ * its user says about it, NULL: nothing; `nested` as for node_storage. */
 static int open_layer(struct storage *file, const struct img_open_options *options, const struct img_node *node,
-                      struct img **out, char **format, struct img_error *err) {
+                      bool nested, struct img **out, char **format, struct img_error *err) {
     struct img *image = calloc(1, sizeof *image);
     char *backing = NULL;
     *format = NULL;
@@ -130,25 +153,13 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     image->cache = options->cache;
     image->writable = options->flags & IMG_OPEN_WRITE;
     image->assembled =
-        node && (node->offset || node->length || node->own_backing ||
+        node && (node->offset || node->length || node->own_backing || node->data_file ||
                  (node->file && node->file->kind != IMG_NODE_FILE && node->file->kind != IMG_NODE_DEVICE));
     int r = image->path ? choose_driver(image, options->format, err) : img_fail(err, -ENOMEM, "no memory");
     if (r == 0) {
-        struct img_driver_options o = {.snapshot = options->snapshot,
-                                       .l2_cache = options->l2_cache,
-                                       .refcount_cache = options->refcount_cache,
-                                       .raw_offset = node ? node->offset : 0,
-                                       .raw_length = node && node->length ? node->length : UINT64_MAX,
-                                       .key = options->key,
-                                       .ask_key = options->ask_key,
-                                       .opaque = options->opaque,
-                                       .key_iterations = options->key_iterations};
-        r = image->driver->open(image, &o, &backing, format, err);
-        if (r < 0) {
-            image->state = NULL;
-            if (!options->format || image->driver != &raw_driver)
-                img_prefix(err, r, "Could not open '%s': ", image->path);
-        }
+        r = open_driver(image, options, node, nested, &backing, format, err);
+        if (r < 0 && (!options->format || image->driver != &raw_driver))
+            img_prefix(err, r, "Could not open '%s': ", image->path);
     }
     image->has_backing = backing != NULL;
     /* the name alone does no harm: without a check that it may be opened, it is only shown */
@@ -195,7 +206,7 @@ static int open_named(struct img *top, struct img *layer, const struct img_node 
     if (r == 0 && (r = refuse_loop(top, file, err)) < 0)
         storage_close(file);
     else if (r == 0)
-        r = open_layer(file, &options, node, out, next_format, err);
+        r = open_layer(file, &options, node, nested, out, next_format, err);
     return r;
 }
 
@@ -252,7 +263,7 @@ static int open_chain(struct img *top, const struct img_node *node, char *format
 static int open_all(struct storage *file, const struct img_node *node, const struct img_open_options *options,
                     struct img **image, struct img_error *err) {
     char *format;
-    int r = open_layer(file, options, node, image, &format, err);
+    int r = open_layer(file, options, node, true, image, &format, err);
     if (r < 0)
         return r;
     r = open_chain(*image, node, format, options, err);
@@ -358,7 +369,7 @@ static int reopen_layer(const struct img *old, uint32_t flags, const struct img_
         return img_fail(err, -ENOTSUP, "'%s' is not an image by itself here, so it cannot be opened anew", old->path);
     int r = file_open(old->path, flags, old->cache, &file, err);
     if (r == 0)
-        r = open_layer(file, &options, NULL, fresh, &format, err);
+        r = open_layer(file, &options, NULL, false, fresh, &format, err);
     if (r < 0)
         return r;
     free(format);

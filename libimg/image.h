@@ -27,7 +27,7 @@ struct img {
     enum img_cache cache;
     bool writable;
     bool probed_raw;              /* raw by probing: must not become another format */
-    bool assembled;               /* more than its path says: a part of a file, on another image, with another below */
+    bool assembled;               /* more than its path says: a part of a file, on another image, with other files */
     pthread_mutex_t whole;        /* one call at a time that acts on the image as a whole: resize, check */
     pthread_mutex_t first_sector; /* of a probed raw image: what it becomes is checked and written by one at a time */
     struct img_crypto *crypto;    /* of an encrypted image (crypto.h); NULL: guest data is stored as it is */
@@ -42,6 +42,7 @@ struct img_driver_options {
     const char *snapshot;
     uint64_t l2_cache, refcount_cache;
     uint64_t raw_offset, raw_length; /* raw: a part of the file; length UINT64_MAX: all */
+    struct storage *data_file; /* qcow2: counts before what the header names; owned from the call on. NULL: none */
     /* as in img_open_options */
     struct img_key key;
     int (*ask_key)(void *opaque, const char *path, struct img_key *key);

@@ -131,10 +131,18 @@ static int find_data_file(struct qcow2 *q, struct img_error *err) {
     return q->data_path ? 0 : img_fail(err, -ENOMEM, "no memory for the name '%s'", name);
 }
 
+static int refuse_itself(struct qcow2 *q, struct img_error *err) {
+    bool same = q->data->device_id == q->file->device_id && q->data->inode == q->file->inode && q->file->inode;
+    return same ? img_fail(err, -ELOOP, "the data file '%s' of '%s' is the image itself", q->data->name, q->image->path)
+                : 0;
+}
+
 static int open_data_file(struct qcow2 *q, struct img_error *err) {
-    q->data = q->file;
+    bool given = q->data != q->file; /* its user said which it is */
     if (!q->external)
-        return 0;
+        return given ? img_fail(err, -EINVAL, "'data-file' can only be set for images with an external data file") : 0;
+    if (given)
+        return refuse_itself(q, err);
     q->data = NULL;
     if (q->image->flags & (IMG_OPEN_INFO | IMG_OPEN_CHECK))
         return 0;
@@ -146,11 +154,7 @@ static int open_data_file(struct qcow2 *q, struct img_error *err) {
     int r = find_data_file(q, err);
     if (r == 0)
         r = file_open(q->data_path, q->image->flags, q->image->cache, &q->data, err);
-    if (r < 0)
-        return r;
-    if (q->data->device_id == q->file->device_id && q->data->inode == q->file->inode && q->file->inode)
-        return img_fail(err, -ELOOP, "the data file '%s' of '%s' is the image itself", q->data_path, q->image->path);
-    return 0;
+    return r < 0 ? r : refuse_itself(q, err);
 }
 
 /* Not needed for a check, which reads no guest data and repairs whatever has a header. */
@@ -331,18 +335,23 @@ static void qcow2_close(struct img *image) {
 
 static int qcow2_open(struct img *image, const struct img_driver_options *options, char **backing,
                       char **backing_format, struct img_error *err) {
-    if (options->snapshot && image->writable)
-        return img_fail(err, -EINVAL, "snapshot '%s' of '%s' can only be opened for reading", options->snapshot,
-                        image->path);
     struct qcow2 *q = calloc(1, sizeof *q);
-    if (!q)
+    if (!q) {
+        storage_close(options->data_file);
         return img_fail(err, -ENOMEM, "no memory to open '%s'", image->path);
+    }
     image->state = q;
     q->image = image;
-    q->file = q->data = image->file;
+    q->file = image->file;
+    q->data = options->data_file ? options->data_file : q->file;
     q->writable = image->writable;
     init_locks(q);
-    int r = qcow2_load(q, options, err);
+    int r = 0;
+    if (options->snapshot && image->writable)
+        r = img_fail(err, -EINVAL, "snapshot '%s' of '%s' can only be opened for reading", options->snapshot,
+                     image->path);
+    if (r == 0)
+        r = qcow2_load(q, options, err);
     if (r == 0)
         r = open_data_file(q, err);
     if (r == 0)

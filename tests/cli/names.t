@@ -11,6 +11,10 @@ qemu-img create -q -f qcow2 -b q.qcow2 -F qcow2 over.qcow2
 qemu-io -f qcow2 -c 'write -P 3 1M 64k' over.qcow2 >/dev/null
 # a qcow2 image behind 64 KiB of something else
 { head -c 65536 r.raw; cat q.qcow2; } >behind.raw
+# an image whose data file lies elsewhere by now
+qemu-img create -q -f qcow2 -o data_file=d.raw d.qcow2 1M
+qemu-io -f qcow2 -c 'write -P 5 64k 64k' d.qcow2 >/dev/null
+mv d.raw moved.raw
 named() { qemu-img create -q -f qcow2 -u -b "$2" -F "$3" "$1" 4M; }
 named jb.qcow2 'json:{"driver":"qcow2","file":{"driver":"file","filename":"q.qcow2"}}' qcow2
 named jjb.qcow2 'json:{"file.filename":"jb.qcow2","backing":{"driver":"raw","file.filename":"r.raw"}}' qcow2
@@ -94,6 +98,23 @@ info 'json:"x"'
 info 'json:{"driver":null}'
 info 'json:{"file.filename":"nosuch"}'
 info null-co://
+info --image-opts driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
+info --output=json 'json:{"driver":"qcow2","file":{"driver":"file","filename":"d.qcow2"},"data-file":{"driver":"file","filename":"moved.raw"}}'
+info --image-opts driver=qcow2,file.filename=q.qcow2,data-file.filename=moved.raw
+info --image-opts driver=raw,file.filename=r.raw,data-file.filename=moved.raw
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file=foo
+map 'json:{"driver":"qcow2","file":{"driver":"file","filename":"d.qcow2"},"data-file":"foo"}'
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=null-co,data-file.bogus=1
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=bogus
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=file
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=raw
+map --output=json --image-opts driver=qcow2,file.filename=q.qcow2,data-file.filename=moved.raw
+map --image-opts driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
+map --output=json 'json:{"driver":"qcow2","file":{"driver":"file","filename":"d.qcow2"},"data-file":{"driver":"file","filename":"moved.raw"}}'
+map --output=json --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=raw,data-file.file.filename=moved.raw
+map --output=json --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=null-co,data-file.size=1M
+map --output=json --image-opts driver=qcow2,file.filename=d.qcow2,data-file.filename=nosuch
+check --image-opts driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
 info --backing-chain jb.qcow2
 info --backing-chain --output=json jb.qcow2
 map --output=json --image-opts driver=raw,file.driver=null-co,file.size=1M,file.read-zeroes=on
@@ -149,7 +170,25 @@ shows 'json:{"file.filename":"over.qcow2","backing":{"driver":"raw","file.filena
 qemu-img convert -O raw --image-opts driver=raw,file.filename=r.raw,offset=65024,size=131072 wanted
 shows --image-opts driver=raw,file.filename=r.raw,offset=65024,size=131072
 
+qemu-img convert -O raw moved.raw wanted
+shows --image-opts driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
+shows 'json:{"driver":"qcow2","file":{"driver":"file","filename":"d.qcow2"},"data-file":{"driver":"file","filename":"moved.raw"}}'
+qemu-img create -q -f qcow2 packed.qcow2 1M
+qemu-io -c 'write -P 6 64k 64k' packed.qcow2 >/dev/null
+qemu-img convert -O raw packed.qcow2 wanted
+shows --image-opts driver=qcow2,file.filename=d.qcow2,data-file.driver=qcow2,data-file.file.filename=packed.qcow2
+
 # and can be written
+run img io --image-opts -c 'write -P 7 128k 64k' driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
+is "$status$err" 0 "a data file that is named is written"
+check "  as they read it" qemu-io --image-opts -r -c 'read -P 7 128k 64k' driver=qcow2,file.filename=d.qcow2,data-file.filename=moved.raw
+run img check d.qcow2
+is "$status" 0 "  and the image is clean"
+run img io -r --image-opts -c 'read 0 64k' driver=qcow2,file.filename=d.qcow2,data-file.filename=d.qcow2
+is "$status" 1 "an image is not its own data file"
+has "$err" "is the image itself" "  and it says so"
+run img info --image-opts file.filename=r.raw,data-file.filename=moved.raw
+has "$err" "Block format 'raw' does not support the option 'data-file'" "nor has a raw image one"
 cp behind.raw before
 run img convert -n --target-image-opts -f raw r.raw driver=qcow2,file.driver=raw,file.offset=64k,file.file.filename=behind.raw
 is "$status" 1 "an image in a part of a file cannot grow"
