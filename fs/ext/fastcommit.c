@@ -141,7 +141,7 @@ int fast_scan(struct journal *journal, uint32_t sequence, struct fast_log *log, 
 
 /* ---- inodes ---- */
 
-static int inode_place(struct ext *ext, uint32_t ino, uint64_t *place, struct img_error *err) {
+int inode_place(struct ext *ext, uint32_t ino, uint64_t *place, struct img_error *err) {
     struct ext2_super_block *super = super_of(ext);
     if (ino == 0 || ino > super->s_inodes_count)
         return fail(err, -EUCLEAN, "A fast commit has the inode %" PRIu32, ino);
@@ -173,7 +173,7 @@ static int store_inode(struct ext *ext, uint32_t ino, struct ext2_inode_large *i
     int ret = ext_io_write(ext->io, inode, ext->inode_size, place, err);
     ext2fs_flush_icache(ext->lib);
     node_forget(ext, ino);
-    return ret;
+    return ret < 0 ? ret : change_inode(ext, ino, err);
 }
 
 /* All but the map, which ranges change. */
@@ -217,9 +217,11 @@ static int change_links(struct ext *ext, uint32_t ino, enum links links, struct 
         inode->i_links_count++;
     else if (inode->i_links_count > 0)
         inode->i_links_count--;
+    bool gone = inode->i_links_count == 0;
     ret = store_inode(ext, ino, inode, place, err);
     free(inode);
-    return ret;
+    /* Another file may get the inode, which begins with nothing. */
+    return ret == 0 && gone ? change_unmapped(ext, ino, err) : ret;
 }
 
 /* ---- ranges ---- */
