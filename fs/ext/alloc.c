@@ -149,6 +149,28 @@ int alloc_committed(struct ext *ext, struct img_error *err) {
 
 /* ---- what is freed ---- */
 
+int alloc_check(struct ext *ext, uint64_t ino, uint64_t *end, struct img_error *err) {
+    struct node *node;
+    struct run *runs;
+    size_t count;
+    blk64_t unused;
+    int ret = node_get(ext, ino, &node, err);
+    if (ret < 0)
+        return ret;
+    ret = map_gather(ext, node, MAP_END, &runs, &count, err);
+    node_put(ext, node);
+    *end = 0;
+    for (size_t i = 0; i < count && ret == 0; i++) {
+        uint64_t last = runs[i].physical + runs[i].length - 1;
+        if (runs[i].physical <= ext->first_block || last >= ext->blocks ||
+            ext2fs_find_first_zero_block_bitmap2(ext->lib->block_map, runs[i].physical, last, &unused) == 0)
+            ret = fail(err, -EUCLEAN, "Inode %" PRIu64 " has blocks that are not in use; run e2fsck", ino);
+        *end = runs[i].logical + runs[i].length;
+    }
+    free(runs);
+    return ret;
+}
+
 int alloc_free_inode(struct ext *ext, uint64_t ino, bool directory, struct img_error *err) {
     struct unjournaled *unjournaled = writer_of(ext)->unjournaled;
     if (!unjournaled) {

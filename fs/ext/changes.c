@@ -14,6 +14,8 @@ struct changes {
     void *names, *maps; /* of tsearch */
     struct change **sorted;
     size_t count;
+    uint64_t *inodes;
+    size_t ninodes, room;
 };
 
 /* The key of a search; an element has the same in front of its name. */
@@ -51,6 +53,30 @@ static int get_changes(struct ext *ext, struct img_error *err) {
     if (!ext->changes && !(ext->changes = calloc(1, sizeof(*ext->changes))))
         return fail_no_memory(err);
     return 0;
+}
+
+/* ---- inodes ---- */
+
+int change_inode(struct ext *ext, uint64_t ino, struct img_error *err) {
+    int ret = get_changes(ext, err);
+    struct changes *changes = ext->changes;
+    if (ret < 0 || (changes->ninodes > 0 && changes->inodes[changes->ninodes - 1] == ino))
+        return ret;
+    if (changes->ninodes == changes->room) {
+        size_t room = changes->room ? 2 * changes->room : 64;
+        uint64_t *more = realloc(changes->inodes, room * sizeof(*more));
+        if (!more)
+            return fail_no_memory(err);
+        changes->inodes = more;
+        changes->room = room;
+    }
+    changes->inodes[changes->ninodes++] = ino;
+    return 0;
+}
+
+const uint64_t *changes_inodes(const struct changes *changes, size_t *count) {
+    *count = changes->ninodes;
+    return changes->inodes;
 }
 
 /* ---- names ---- */
@@ -118,6 +144,11 @@ const struct change *changed_entry(const struct ext *ext, uint64_t dir, const ch
     struct change *const *found = wanted ? tfind(wanted, &changes->names, by_name) : NULL;
     free(wanted);
     return found ? *found : NULL;
+}
+
+struct change *const *changes_names(const struct changes *changes, size_t *count) {
+    *count = changes->sorted ? changes->count : 0;
+    return changes->sorted;
 }
 
 struct change *const *changes_of(const struct ext *ext, uint64_t dir, size_t *count) {
@@ -213,26 +244,37 @@ static void free_remap(void *remap) {
     free(remap);
 }
 
-static int get_remap(struct ext *ext, struct node *node, struct remap **remap, struct img_error *err) {
-    struct remap *const *found;
+static struct remap *find_remap(const struct ext *ext, uint64_t ino) {
+    struct remap *const *found = ext->changes ? tfind(&(struct remap){.ino = ino}, &ext->changes->maps, by_ino) : NULL;
+    return found ? *found : NULL;
+}
+
+/* Without a map yet. */
+static int new_remap(struct ext *ext, uint64_t ino, struct remap **remap, struct img_error *err) {
     int ret = get_changes(ext, err);
-    if (ret < 0)
-        return ret;
-    if ((found = tfind(&(struct remap){.ino = node->ino}, &ext->changes->maps, by_ino))) {
-        *remap = *found;
-        return 0;
-    }
-    struct remap *new = calloc(1, sizeof(*new));
+    struct remap *new = ret == 0 ? calloc(1, sizeof(*new)) : NULL;
     if (!new)
         return fail_no_memory(err);
-    new->ino = node->ino;
-    ret = load_map(ext, node, new, err);
-    if (ret == 0 && !tsearch(new, &ext->changes->maps, by_ino))
-        ret = fail_no_memory(err);
-    if (ret < 0)
+    new->ino = ino;
+    if (!tsearch(new, &ext->changes->maps, by_ino)) {
         free_remap(new);
+        return fail_no_memory(err);
+    }
+    *remap = new;
+    return 0;
+}
+
+static int get_remap(struct ext *ext, struct node *node, struct remap **remap, struct img_error *err) {
+    struct remap loaded = {.ino = node->ino};
+    if ((*remap = find_remap(ext, node->ino)))
+        return 0;
+    int ret = load_map(ext, node, &loaded, err);
+    if (ret == 0)
+        ret = new_remap(ext, node->ino, remap, err);
+    if (ret < 0)
+        free(loaded.runs);
     else
-        *remap = new;
+        **remap = loaded;
     return ret;
 }
 
@@ -244,9 +286,32 @@ int change_range(struct ext *ext, struct node *node, const struct run *run, stru
     return ret < 0 ? ret : put_run(remap, run, err);
 }
 
+int change_unmapped(struct ext *ext, uint64_t ino, struct img_error *err) {
+    struct remap *remap = find_remap(ext, ino);
+    int ret = remap ? 0 : new_remap(ext, ino, &remap, err);
+    if (ret == 0)
+        remap->count = 0;
+    return ret;
+}
+
 const struct remap *remap_of(const struct ext *ext, uint64_t ino) {
-    struct remap *const *found = ext->changes ? tfind(&(struct remap){.ino = ino}, &ext->changes->maps, by_ino) : NULL;
-    return found ? *found : NULL;
+    return find_remap(ext, ino);
+}
+
+struct each_map {
+    void (*call)(void *opaque, const struct remap *map);
+    void *opaque;
+};
+
+static void call_for_map(const void *node, VISIT visit, void *closure) {
+    const struct each_map *each = closure;
+    if (visit == postorder || visit == leaf)
+        each->call(each->opaque, *(struct remap *const *)node);
+}
+
+void changes_each_map(const struct changes *changes, void (*call)(void *opaque, const struct remap *map),
+                      void *opaque) {
+    twalk_r(changes->maps, call_for_map, &(struct each_map){call, opaque});
 }
 
 void changes_free(struct ext *ext) {
@@ -255,6 +320,7 @@ void changes_free(struct ext *ext) {
     tdestroy(ext->changes->names, free);
     tdestroy(ext->changes->maps, free_remap);
     free(ext->changes->sorted);
+    free(ext->changes->inodes);
     free(ext->changes);
     ext->changes = NULL;
 }

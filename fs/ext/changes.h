@@ -20,13 +20,22 @@ struct remap {
     size_t count, room;
 };
 
+/* The inode is not what it was. */
+int change_inode(struct ext *ext, uint64_t ino, struct img_error *err);
 int change_entry(struct ext *ext, uint64_t dir, const char *name, size_t length, uint64_t ino, struct img_error *err);
 int change_emptied(struct ext *ext, uint64_t dir, struct img_error *err);
 /* run->physical 0: the range is a hole, or reads as one. */
 int change_range(struct ext *ext, struct node *node, const struct run *run, struct img_error *err);
+/* Nothing of the inode's map counts any more. */
+int change_unmapped(struct ext *ext, uint64_t ino, struct img_error *err);
 /* Everything is said: from now on changes_of may be asked. */
 int changes_settle(struct ext *ext, struct img_error *err);
 void changes_free(struct ext *ext);
+
+/* All of it, for whoever puts it on the disk. */
+struct change *const *changes_names(const struct changes *changes, size_t *count);
+const uint64_t *changes_inodes(const struct changes *changes, size_t *count); /* some more than once */
+void changes_each_map(const struct changes *changes, void (*call)(void *opaque, const struct remap *map), void *opaque);
 
 /* What became of a name; NULL: it is as on the disk. */
 const struct change *changed_entry(const struct ext *ext, uint64_t dir, const char *name, size_t length);

@@ -230,6 +230,20 @@ int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err) {
     return ret < 0 ? ret : device_flush(ext->fs.device, err);
 }
 
+int log_park(struct ext *ext, uint32_t sequence, struct img_error *err) {
+    struct writer *writer = writer_of(ext);
+    unsigned char *zero = calloc(1, ext->block_size);
+    writer->journal->sequence = sequence;
+    writer->blocks -= writer->blocks == writer->journal->last - writer->journal->first;
+    int ret = zero ? write_block(ext, writer->journal->last - 1, zero, err) : fail_no_memory(err);
+    free(zero);
+    if (ret == 0)
+        ret = device_flush(ext->fs.device, err);
+    if (ret == 0)
+        ret = write_journal_super(ext, writer->journal->last - 1, err);
+    return ret < 0 ? ret : device_flush(ext->fs.device, err);
+}
+
 /* The log is durable, and named. */
 static int commit_log(struct ext *ext, const struct dirty_block *list, size_t count, struct img_error *err) {
     int ret = write_log(ext, list, count, err);

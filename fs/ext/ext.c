@@ -22,6 +22,7 @@ static void close_ext(struct fs *fs) {
     struct ext *ext = ext_of(fs);
     ext_close_library(ext);
     changes_free(ext);
+    device_close(ext->noted);
     device_close(ext->overlay);
     free(ext);
 }

@@ -80,6 +80,7 @@ struct writer;  /* write.h */
 struct ext {
     struct fs fs;
     struct device *overlay; /* what the journal held, over fs.device; NULL: nothing */
+    struct device *noted;   /* what fast commits have changed in inodes, over that; NULL: nothing */
     struct ext_io *io;
     ext2_filsys lib;
     unsigned block_size, block_bits, inode_size;
@@ -138,6 +139,8 @@ static inline unsigned char *node_block(struct node *node) {
     return (unsigned char *)node->inode->i_block;
 }
 bool node_has(const struct node *node, uint32_t flag);
+/* Where it lies on the device. -EUCLEAN */
+int inode_place(struct ext *ext, uint32_t ino, uint64_t *place, struct img_error *err);
 int ext_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error *err);
 
 /* ---- map.c ---- */

@@ -141,7 +141,7 @@ int fast_scan(struct journal *journal, uint32_t sequence, struct fast_log *log, 
 
 /* ---- inodes ---- */
 
-static int inode_place(struct ext *ext, uint32_t ino, uint64_t *place, struct img_error *err) {
+int inode_place(struct ext *ext, uint32_t ino, uint64_t *place, struct img_error *err) {
     struct ext2_super_block *super = super_of(ext);
     if (ino == 0 || ino > super->s_inodes_count)
         return fail(err, -EUCLEAN, "A fast commit has the inode %" PRIu32, ino);
@@ -173,7 +173,7 @@ static int store_inode(struct ext *ext, uint32_t ino, struct ext2_inode_large *i
     int ret = ext_io_write(ext->io, inode, ext->inode_size, place, err);
     ext2fs_flush_icache(ext->lib);
     node_forget(ext, ino);
-    return ret;
+    return ret < 0 ? ret : change_inode(ext, ino, err);
 }
 
 /* All but the map, which ranges change. */
@@ -228,18 +228,6 @@ static int replay_range(struct ext *ext, const struct note *note, struct img_err
 
 enum links { ONE_MORE, ONE_LESS, JUST_ONE };
 
-/* Its last name is gone, and with it all that it has, which a later note does not bring back. */
-static int drop_contents(struct ext *ext, uint32_t ino, struct img_error *err) {
-    struct node *node;
-    int ret = node_get(ext, ino, &node, err);
-    if (ret < 0)
-        return ret == -ENOENT ? 0 : ret;
-    ret = change_range(ext, node, &(struct run){.length = MAP_END}, err);
-    node_put(ext, node);
-    node_forget(ext, ino);
-    return ret;
-}
-
 static int change_links(struct ext *ext, uint32_t ino, enum links links, struct img_error *err) {
     struct ext2_inode_large *inode;
     uint64_t place = 0;
@@ -247,8 +235,8 @@ static int change_links(struct ext *ext, uint32_t ino, enum links links, struct 
     if (ret < 0)
         return ret;
     bool last = links == ONE_LESS && inode->i_links_count == 1;
-    if (last)
-        ret = drop_contents(ext, ino, err);
+    if (last) /* and with it goes all that it has, which a later note does not bring back */
+        ret = change_unmapped(ext, ino, err);
     if (links == JUST_ONE)
         inode->i_links_count = 1;
     else if (links == ONE_MORE)

@@ -27,29 +27,6 @@ static int read_orphan(struct ext *ext, uint32_t ino, struct ext2_inode_large **
     return inode_read(ext, ino, inode, err);
 }
 
-/* Nothing may be freed that is not the inode's own. *end: behind its last block. */
-static int check_blocks(struct ext *ext, uint32_t ino, uint64_t *end, struct img_error *err) {
-    struct node *node;
-    struct run *runs;
-    size_t count;
-    blk64_t unused;
-    int ret = node_get(ext, ino, &node, err);
-    if (ret < 0)
-        return ret;
-    ret = map_gather(ext, node, MAP_END, &runs, &count, err);
-    node_put(ext, node);
-    *end = 0;
-    for (size_t i = 0; i < count && ret == 0; i++) {
-        uint64_t last = runs[i].physical + runs[i].length - 1;
-        if (runs[i].physical <= ext->first_block || last >= ext->blocks ||
-            ext2fs_find_first_zero_block_bitmap2(ext->lib->block_map, runs[i].physical, last, &unused) == 0)
-            ret = fail(err, -EUCLEAN, "The orphan inode %" PRIu32 " has blocks that are not in use; run e2fsck", ino);
-        *end = runs[i].logical + runs[i].length;
-    }
-    free(runs);
-    return ret;
-}
-
 /* What lies behind the end in the last block would be seen when the file grows. */
 static int clear_tail(struct ext *ext, uint32_t ino, struct img_error *err) {
     struct node *node;
@@ -91,7 +68,7 @@ static int release(struct ext *ext, uint32_t ino, struct ext2_inode_large *inode
     inode->i_dtime = 0; /* no longer the next one's number */
     int ret = inode_write(ext, ino, inode, err);
     if (ret == 0 && blocks && inode->i_mode)
-        ret = check_blocks(ext, ino, &end, err);
+        ret = alloc_check(ext, ino, &end, err);
     if (ret < 0)
         return ret;
     if (inode->i_links_count > 0)

@@ -142,6 +142,11 @@ static int map_numbers(struct ext *ext, uint64_t ino, uint64_t logical, uint64_t
     return 0;
 }
 
+int map_blocks(struct ext *ext, uint64_t ino, bool extents, const struct run *run, struct img_error *err) {
+    return extents ? map_extent(ext, ino, run->logical, run->physical, run->length, err)
+                   : map_numbers(ext, ino, run->logical, run->physical, run->length, err);
+}
+
 /* Takes blocks for the file's blocks from `logical` on, as many as there are in one place. */
 static int add_blocks(struct ext *ext, uint64_t ino, uint64_t logical, uint64_t want, struct run *run,
                       struct img_error *err) {
@@ -157,8 +162,7 @@ static int add_blocks(struct ext *ext, uint64_t ino, uint64_t logical, uint64_t 
     if (ret < 0)
         return ret;
     ext2fs_block_alloc_stats_range(ext->lib, run->physical, (blk_t)run->length, +1);
-    ret = extents ? map_extent(ext, ino, logical, run->physical, run->length, err)
-                  : map_numbers(ext, ino, logical, run->physical, run->length, err);
+    ret = map_blocks(ext, ino, extents, run, err);
     if (ret == 0)
         ret = inode_read(ext, ino, &inode, err);
     if (ret != 0)

@@ -23,11 +23,13 @@ static int only_warn(struct ext *ext, int ret, const char *warning) {
     return 0;
 }
 
-static int show(struct ext *ext, struct device *overlay, struct img_error *err) {
+/* What fast commits change in inodes lies on an overlay of its own: the log alone can be put to its places. */
+static int show(struct ext *ext, struct device *device, struct device *overlay, bool notes, struct img_error *err) {
     ext_close_library(ext);
     ext->overlay = overlay;
     ext->fs.replayed = true;
-    return ext_open_library(ext, overlay, err);
+    int ret = notes ? device_of_overlay(overlay ? overlay : device, ext->block_size, &ext->noted, err) : 0;
+    return ret < 0 ? ret : ext_open_library(ext, ext->noted ? ext->noted : overlay, err);
 }
 
 /* Reads all that the journal holds: the log becomes an overlay, notes of fast commits are kept. */
@@ -42,8 +44,6 @@ static int gather(struct ext *ext, struct device *device, struct device **overla
     ret = journal_replay(&journal, device, overlay, &end, &damaged, err);
     if (ret == 0 && journal.start != 0 && !damaged)
         ret = fast_scan(&journal, end, notes, err);
-    if (ret == 0 && notes->tags && !*overlay)
-        ret = device_of_overlay(device, ext->block_size, overlay, err);
     if (damaged)
         ext->fs.warning = in_part;
     ext->journal_end = end;
@@ -64,8 +64,8 @@ int ext_recover(struct ext *ext, struct device *device, struct img_error *err) {
     if (ret < 0) {
         device_close(overlay);
         ret = only_warn(ext, ret, not_replayed);
-    } else if (overlay) {
-        ret = show(ext, overlay, err);
+    } else if (overlay || notes.tags) {
+        ret = show(ext, device, overlay, notes.tags, err);
         if (ret == 0 && notes.tags)
             ret = only_warn(ext, fast_replay(ext, &notes, err), in_part);
     }

@@ -85,6 +85,8 @@ int alloc_open(struct ext *ext, struct img_error *err);
 void alloc_close(struct ext *ext);
 /* What was freed may be used again. */
 int alloc_committed(struct ext *ext, struct img_error *err);
+/* Nothing may be freed that is not the inode's own: are its blocks in use? *end: behind its last one. -EUCLEAN */
+int alloc_check(struct ext *ext, uint64_t ino, uint64_t *end, struct img_error *err);
 int alloc_free_inode(struct ext *ext, uint64_t ino, bool directory, struct img_error *err);
 /* Without a journal: what waited for the end of the transaction is free now. */
 void alloc_release(struct ext *ext);
@@ -96,6 +98,9 @@ int alloc_run(struct ext *ext, uint64_t goal, uint64_t want, uint64_t *block, ui
 int log_open(struct ext *ext, struct img_error *err);
 /* After the log was replayed for real: it is empty, and the next transaction's number is `sequence`. */
 int log_empty(struct ext *ext, uint32_t sequence, struct img_error *err);
+/* After the log was put to its places, while fast commits are still needed: it begins at its last block, which is
+ * empty, and the next transaction, of the number that they follow, leaves that alone. */
+int log_park(struct ext *ext, uint32_t sequence, struct img_error *err);
 void log_close(struct ext *ext);
 /* What the library keeps in memory becomes blocks; all of them. The array is the caller's to free. */
 int commit_gather(struct ext *ext, struct dirty_block **list, size_t *count, struct img_error *err);
@@ -104,6 +109,16 @@ int ext_commit(struct fs *fs, struct img_error *err);
 /* ---- order.c ---- */
 
 int ordered_commit(struct ext *ext, struct img_error *err);
+
+/* ---- pending.c: fast commits ---- */
+
+struct pending;
+
+/* Takes from ext what they have changed, before it is opened without. */
+int pending_take(struct ext *ext, struct pending **pending, struct img_error *err);
+/* Makes it one transaction, and commits it. */
+int pending_apply(struct ext *ext, const struct pending *pending, struct img_error *err);
+void pending_free(struct pending *pending);
 
 /* ---- orphan.c ---- */
 
@@ -115,6 +130,8 @@ int orphans_release(struct ext *ext, struct img_error *err);
 /* Reads all of an inode into a buffer of ext->inode_size bytes at least, which the caller frees. */
 int inode_read(struct ext *ext, uint64_t ino, struct ext2_inode_large **inode, struct img_error *err);
 int inode_write(struct ext *ext, uint64_t ino, struct ext2_inode_large *inode, struct img_error *err);
+/* Enters a run of at most 32768 blocks, which are in use, behind all that the file has. */
+int map_blocks(struct ext *ext, uint64_t ino, bool extents, const struct run *run, struct img_error *err);
 void inode_set_times(const struct ext *ext, struct ext2_inode_large *inode, const struct fs_time *atime,
                      const struct fs_time *mtime, const struct fs_time *ctime);
 struct fs_time time_now(void);

@@ -44,34 +44,37 @@ static int check_features(struct ext *ext, struct img_error *err) {
 static int check_journal(struct ext *ext, struct img_error *err) {
     if (ext->fs.warning)
         return fail(err, -EROFS, "The filesystem cannot be written: %s", ext->fs.warning);
-    if (ext->changes)
-        return fail(err, -EROFS, "The filesystem cannot be written: its journal holds fast commits; mount it once");
     return 0;
 }
 
-/* The journal is replayed for real. A power cut before the log is empty leaves it to be replayed again. */
-static int settle(struct ext *ext, struct img_error *err) {
+/* The log is replayed for real; what fast commits have changed is taken along. A power cut before the log is empty
+ * leaves all to be replayed again. */
+static int settle(struct ext *ext, struct pending **pending, struct img_error *err) {
     struct device *device = ext->fs.device;
     int ret = check_journal(ext, err);
-    if (ret == 0 && ext->overlay) {
+    if (ret == 0 && ext->changes)
+        ret = pending_take(ext, pending, err);
+    if (ret < 0 || (!ext->overlay && !ext->noted))
+        return ret;
+    if (ext->overlay)
         ret = overlay_settle(ext->overlay, err);
-        if (ret == 0)
-            ret = device_flush(device, err);
-        ext_close_library(ext);
-        device_close(ext->overlay);
-        ext->overlay = NULL;
-        ext->fs.replayed = false;
-        if (ret == 0)
-            ret = ext_open_library(ext, device, err);
-    }
-    return ret;
+    if (ret == 0)
+        ret = device_flush(device, err);
+    ext_close_library(ext);
+    device_close(ext->noted);
+    device_close(ext->overlay);
+    ext->overlay = ext->noted = NULL;
+    ext->fs.replayed = false;
+    return ret < 0 ? ret : ext_open_library(ext, device, err);
 }
 
-static int open_parts(struct ext *ext, bool recovery, struct img_error *err) {
+static int open_parts(struct ext *ext, bool recovery, bool pending, struct img_error *err) {
     int ret = dirty_new(ext->block_size, &ext->writer->dirty, err);
     if (ret == 0)
         ret = log_open(ext, err);
-    if (ret == 0 && recovery && ext->writer->journal)
+    if (ret == 0 && pending)
+        ret = log_park(ext, ext->journal_end, err);
+    else if (ret == 0 && recovery && ext->writer->journal)
         ret = log_empty(ext, ext->journal_end ? ext->journal_end + 1 : ext->writer->journal->sequence, err);
     return ret < 0 ? ret : alloc_open(ext, err);
 }
@@ -88,17 +91,10 @@ static void count_free(struct ext *ext) {
     super_of(ext)->s_free_inodes_count = inodes;
 }
 
-int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err) {
-    bool recovery = ext2fs_has_feature_journal_needs_recovery(super_of(ext));
-    if (!ext->fs.device->writable)
-        return fail(err, -EROFS, "The disk is open for reading only");
-    int ret = check_features(ext, err);
-    if (ret == 0 && recovery)
-        ret = options->dry_run ? check_journal(ext, err) : settle(ext, err);
-    if (ret == 0 && !(ext->writer = calloc(1, sizeof(*ext->writer))))
-        ret = fail_no_memory(err);
-    if (ret == 0)
-        ret = open_parts(ext, recovery, err);
+static int open_writer(struct ext *ext, bool recovery, bool pending, struct img_error *err) {
+    if (!(ext->writer = calloc(1, sizeof(*ext->writer))))
+        return fail_no_memory(err);
+    int ret = open_parts(ext, recovery, pending, err);
     if (ret < 0)
         return ret;
     ext2fs_clear_feature_journal_needs_recovery(super_of(ext));
@@ -108,7 +104,23 @@ int writer_open(struct ext *ext, const struct fs_open_options *options, struct i
     ext->writer->ops = ext_write_ops;
     ext->writer->ops.whole = ext->writer->journal != NULL;
     ext->fs.write_ops = &ext->writer->ops;
-    return options->dry_run ? 0 : orphans_release(ext, err);
+    return 0;
+}
+
+int writer_open(struct ext *ext, const struct fs_open_options *options, struct img_error *err) {
+    bool recovery = ext2fs_has_feature_journal_needs_recovery(super_of(ext));
+    struct pending *pending = NULL;
+    if (!ext->fs.device->writable)
+        return fail(err, -EROFS, "The disk is open for reading only");
+    int ret = check_features(ext, err);
+    if (ret == 0 && recovery)
+        ret = options->dry_run ? check_journal(ext, err) : settle(ext, &pending, err);
+    if (ret == 0)
+        ret = open_writer(ext, recovery, pending, err);
+    if (ret == 0 && pending)
+        ret = pending_apply(ext, pending, err);
+    pending_free(pending);
+    return ret < 0 || options->dry_run ? ret : orphans_release(ext, err);
 }
 
 void writer_close(struct ext *ext) {

@@ -74,6 +74,66 @@ for options in '-b 4096' '-b 1024 -O ^extents,^64bit'; do
         0 "$options: nothing lies behind its end"
 done
 
+# ---- fast commits ----
+tree() { python3 "$top/tests/guest/tree.py" "$1" | sed -E '/^\/ /d; s|^(\S+) 4(\S+) .*|\1 4\2|'; } # of folders the mode alone
+work_on() {
+    python3 - "$1" <<'END'
+import os, random, subprocess, sys
+random.seed(int(sys.argv[1]))
+def sync(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+def write(path, count, offset=None):
+    with open(path, 'wb' if offset is None else 'r+b') as f:
+        f.seek(offset or 0)
+        f.write(os.urandom(count))
+        f.flush()
+        os.fsync(f.fileno())
+for n in range(12):
+    new, old = 'mnt/d/n%s-%d' % (sys.argv[1], n), 'mnt/d/f%d' % random.randrange(12)
+    write(new, random.choice([10, 4000, 50000]))
+    if n % 6 == 0:
+        os.mkdir(new + 'd')
+        write(new + 'd/x', 100)
+    elif not os.path.exists(old):
+        continue
+    elif n % 6 == 1:
+        os.unlink(old)
+    elif n % 6 == 2:
+        os.rename(old, 'mnt/r%s-%d' % (sys.argv[1], n))
+    elif n % 6 == 3:
+        os.link(old, 'mnt/l%s-%d' % (sys.argv[1], n))
+    elif n % 6 == 4:
+        write(old, 3000, os.path.getsize(old) + 9000)
+        os.truncate(old, os.path.getsize(old) // 2 * 2 - 5000)
+    else:
+        os.rename(new, old)
+write('mnt/end', 1)
+END
+}
+for options in '-b 4096' '-b 1024 -O inline_data'; do
+    [ -n "$can_mount" ] || { skip "$options: fast commits" "only root can mount a file system"; continue; }
+    # shellcheck disable=SC2086 # options are words
+    make -O fast_commit -J size=8 $options 2>/dev/null || { skip "$options: fast commits" "mke2fs here does not know them"; continue; }
+    mount_it a.img commit=300
+    mkdir mnt/d && for i in $(seq 0 11); do head -c $((i * 3000)) /dev/urandom >mnt/d/f$i; done
+    sync -f mnt
+    for seed in 1 2; do
+        work_on $seed && cp --sparse=always a.img crash$seed.img
+    done
+    umount_it
+    for seed in 1 2; do
+        cp --sparse=always crash$seed.img kernel.img
+        put crash$seed.img
+        is "$status:$err" 0: "$options, $seed: it is written"
+        check "$options, $seed: e2fsck finds nothing" sound crash$seed.img
+        mount_it kernel.img && tree mnt >wanted && umount_it
+        mount_it crash$seed.img ro && tree mnt | grep -v '^/new ' >there && umount_it
+        check "$options, $seed: all that the kernel shows" cmp wanted there
+    done
+done
+
 # ---- lists that are wrong ----
 wrong() { # WHAT PATTERN: nothing is written
     cp --sparse=always a.img before.img

@@ -177,8 +177,82 @@ static void test_cuts(void **state) {
     free(durable);
 }
 
+/* ---- what a guest's fast commits had is kept, wherever it is cut while it is put to its places ---- */
+
+static bool write_file(const char *path, size_t count, char what) {
+    char *text = malloc(count);
+    fill(text, count, what);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    bool good = fd >= 0 && write(fd, text, count) == (ssize_t)count && fsync(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    free(text);
+    return good;
+}
+
+/* A copy of a mounted filesystem. False: that is not possible here. */
+static bool make_crash(void) {
+    if (run("truncate -s 8M fast.img && mke2fs -q -F -t ext4 -b 1024 -O fast_commit -J size=3 fast.img 2>/dev/null && "
+            "mkdir -p fast && mount -o loop,commit=600 fast.img fast 2>/dev/null") != 0)
+        return false;
+    bool good = write_file("fast/keep", 9000, 'k') && write_file("fast/old", 20000, 'o') && run("sync -f fast") == 0;
+    good = good && mkdir("fast/dir", 0755) == 0 && write_file("fast/dir/x", 3000, 'x') &&
+           write_file("fast/new", 30000, 'n') && rename("fast/old", "fast/older") == 0 && unlink("fast/keep") == 0 &&
+           write_file("fast/last", 10, 'l') && run("cp fast.img crash.img") == 0;
+    assert_int_equal(run("umount fast"), 0);
+    assert_true(good);
+    return true;
+}
+
+static bool shows_fast(struct fs *fs) {
+    uint64_t dir = 0;
+    return fs->ops->lookup(fs, fs->root, "dir", 3, &dir, NULL) == 0 && has(fs, dir, "x", 3000, 'x') &&
+           has(fs, fs->root, "new", 30000, 'n') && has(fs, fs->root, "older", 20000, 'o') &&
+           has(fs, fs->root, "last", 10, 'l') && is_missing(fs, fs->root, "old") && is_missing(fs, fs->root, "keep");
+}
+
+static void judge_fast(unsigned char *bytes, size_t size, int committed, const char *what) {
+    struct recorder r = recorder_on(bytes, size);
+    struct fs *fs = open_fs(&r, false);
+    bool good = shows_fast(fs) && (committed == 0 || has(fs, fs->root, "written", 5000, 'w'));
+    fs_close(fs);
+    if (!good)
+        fail_msg("%s: a file is not there", what);
+    /* And as it is when it is written anew. */
+    fs = open_fs(&r, true);
+    good = shows_fast(fs);
+    fs_close(fs);
+    if (!good)
+        fail_msg("%s: written anew, a file is not there", what);
+    check_by_e2fsck(bytes, what);
+}
+
+static void test_fast_commits(void **state) {
+    (void)state;
+    if (geteuid() != 0 || !make_crash())
+        skip();
+    unsigned char *bytes = calloc(1, SIZE), *durable = malloc(SIZE);
+    int fd = open("crash.img", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(read(fd, bytes, SIZE), SIZE);
+    close(fd);
+    memcpy(durable, bytes, SIZE);
+    struct recorder r = recorder_on(bytes, SIZE);
+    struct img_error err = {0};
+    recorder_start(&r);
+    struct fs *fs = open_fs(&r, true);
+    assert_true(shows_fast(fs));
+    put(fs, fs->root, "written", S_IFREG | 0644, 5000, 'w');
+    must(fs->write_ops->commit(fs, &err), &err);
+    r.committed = 1;
+    fs_close(fs);
+    assert_true(cuts_try(durable, &r, SUBSETS, true, judge_fast) > 30);
+    recorder_end(&r);
+    free(bytes);
+    free(durable);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuts), cmocka_unit_test(test_fast_commits)};
     if (chdir(scratch_folder()) < 0)
         return EXIT_FAILURE;
     setenv("PATH", "/usr/sbin:/sbin:/usr/bin:/bin", 1);
