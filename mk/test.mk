@@ -135,4 +135,18 @@ xfs-matrix:
 	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/tools/fsdump
 	$(call run_tests,tests/cli/xfs.t)
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix kill
+# What real tools and kernels make of every kind of filesystem and volume, read whole: large trees on all kinds of ext, XFS,
+# FAT and NTFS, volumes of every kind, and the layouts of common systems, which Debian's kernel makes in an emulated
+# machine (tests/tcg). What is caught in the middle of a change is ext-matrix's and xfs-matrix's.
+GUEST_TESTS := $(patsubst %,tests/cli/%.t,ext xfs fat ntfs volumes lvm md luks inspect)
+guest-matrix: TEST_TIMEOUT = 14400
+guest-matrix: export EXT_MATRIX = trees
+guest-matrix: export XFS_MATRIX = trees
+guest-matrix: export FAT_MATRIX = all
+guest-matrix: export NTFS_MATRIX = all
+guest-matrix:
+	@scripts/deps build check guest
+	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/tools/fsdump $B/tests/tools/volumes
+	$(call run_tests,tests/tcg/matrix.t $(GUEST_TESTS))
+
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix guest-matrix kill
