@@ -160,4 +160,18 @@ mutations:
 	@$(MAKE) --no-print-directory $(JOBS) all build/tests/mutate_test
 	$(call run_tests,build/asan/tests/mutate_test tests/cli/mutations.t)
 
-.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix guest-crashes kill mutations
+# What real tools and kernels make of every kind of filesystem and volume, read whole: large trees on all kinds of ext, XFS,
+# FAT and NTFS, volumes of every kind, and the layouts of common systems, which Debian's kernel makes in an emulated
+# machine (tests/tcg). What is caught in the middle of a change is guest-crashes'.
+GUEST_TESTS := $(patsubst %,tests/cli/%.t,ext xfs fat ntfs volumes lvm md luks inspect)
+guest-matrix: TEST_TIMEOUT = 14400
+guest-matrix: export EXT_MATRIX = all
+guest-matrix: export XFS_MATRIX = all
+guest-matrix: export FAT_MATRIX = all
+guest-matrix: export NTFS_MATRIX = all
+guest-matrix:
+	@scripts/deps build check guest
+	@$(MAKE) --no-print-directory $(JOBS) all $B/tests/tools/fsdump $B/tests/tools/volumes
+	$(call run_tests,tests/tcg/matrix.t $(GUEST_TESTS))
+
+.PHONY: check run-tests test-programs asan tsan soak crash crypto-matrix ext-matrix xfs-matrix guest-crashes kill mutations guest-matrix

@@ -59,6 +59,10 @@ tree() {
     check "$name: the space" cmp ours.space theirs.space
     run e2fsck -fn disk
     is "$status" 0 "$name: e2fsck has nothing to say"
+    if [ "$name$files" = ext415000 ]; then
+        like "$(debugfs -R 'ex -n "/a/many pieces"' disk 2>/dev/null | sed -n 's,^ *0/ *\([0-9]\).*,\1,p')" '[2-9]*' \
+            "$name: a file whose map is a tree of several levels"
+    fi
 }
 
 files=300 size=24M

@@ -87,6 +87,9 @@ shown() {
     unmount
 }
 
+# forms FILE INODE: how its map is kept, and how high the tree is
+forms() { xfs_db -r -c "inode $2" -c p "$1" | sed -n 's/^core.format = \([0-9]\).*/\1/p; s/^u3*.bmbt.level = //p' | tr '\n' ' '; }
+
 # tree NAME SIZE mkfs.xfs's options...
 tree() {
     name=$1
@@ -99,7 +102,12 @@ tree() {
         return
     fi
     check "$name: filled" "$python" "$guest/xfs_tree.py" mnt "$size"
+    [ "$size" != large ] || set -- "$(stat -c %i mnt/woven/0)" "$(stat -c %i mnt/fragments/deep)"
     unmount
+    if [ "$size" = large ]; then
+        like "$(forms disk "$1")" '3 [1-9]*' "$name: a directory whose map is a tree"
+        like "$(forms disk "$2")" '3 [2-9]*' "$name: a file whose map is a tree of several levels"
+    fi
     shown disk
     check "$name: read, and left as it was" ours disk
     check "$name: every file" cmp ours theirs

@@ -49,6 +49,15 @@ def fragments(path, count, block):
     os.close(fd)
 
 
+def woven(top, dirs, count):
+    """Directories that grow in turns, so that none lies in one piece: their maps become trees."""
+    for d in range(dirs):
+        os.makedirs('%s/%d' % (top, d))
+    for i in range(count):
+        for d in range(dirs):
+            os.mknod('%s/%d/%s' % (top, d, ('w%06d' % i).ljust(200, 'x')), 0o600 | stat.S_IFREG)
+
+
 def links(top):
     os.makedirs(top)
     for length in (1, 10, 80, 200, 330, 400, 600, 1000, 1023):
@@ -160,6 +169,7 @@ def main():
         fragments('%s/fragments/%d' % (top, count), count, block)
     if large:
         names(top + '/names/huge', 15000, 30)
+        woven(top + '/woven', 8, 800)
         fragments(top + '/fragments/deep', 40000 if block <= 4096 else 3000, block)
         for i in range(300):
             write('%s/fragments/random%d' % (top, i), R.randbytes(R.randrange(200000)))

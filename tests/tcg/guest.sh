@@ -5,7 +5,7 @@
 #   NAME.tree   what the kernel shows of it (tests/guest/tree.py)
 #   NAME.space  what statfs says
 # shellcheck shell=bash disable=SC2034
-set -eu
+set -eux
 export TEST_DIR=. TEST_DEV=. QA_CHECK_FS=yes # so that mkfs.xfs makes small ones
 export DM_DISABLE_UDEV=1                     # nobody listens
 guest=/tests/guest
@@ -22,7 +22,7 @@ fill() {
     umount /mnt
 }
 
-# shown NAME FILTER VOLUME DEVICE OPTIONS
+# shown NAME FILTER VOLUME DEVICE OPTIONS: what of each line is compared is said in tests/tcg/matrix.t
 shown() {
     echo "$1 $2 $3" >>/work/compare
     mount -o "ro,$5" "$4" /mnt

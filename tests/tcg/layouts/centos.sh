@@ -1,5 +1,7 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # As CentOS 7 is installed: an MBR, XFS for /boot, and LVM with XFS in logical volumes of every kind, over two disks.
+# shellcheck source=tests/tcg/guest.sh
 . /tests/tcg/guest.sh
 load xfs dm-mod dm-raid dm-mirror
 parted -s -- /dev/vda mklabel msdos mkpart primary xfs 1MiB 80MiB set 1 boot on mkpart primary 80MiB 100% set 2 lvm on
@@ -11,7 +13,7 @@ backup { backup = 0 archive = 0 }
 activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
 END
 mkfs.xfs -q -f -m crc=0 /dev/vda1
-fill /dev/vda1 rw python3 $guest/xfs_tree.py /mnt small
+fill /dev/vda1 rw python3 "$guest/xfs_tree.py" /mnt small
 shown boot all /dev/vda1 /dev/vda1 rw
 pvcreate -q /dev/vda2 /dev/vdb
 vgcreate -q centos /dev/vda2 /dev/vdb
@@ -28,7 +30,7 @@ for lv in root home var srv opt; do
     [ $lv != root ] || files=large
     [ $lv != var ] || checksums=1
     mkfs.xfs -q -f -m crc=$checksums /dev/centos/$lv
-    fill /dev/centos/$lv rw python3 $guest/xfs_tree.py /mnt $files
+    fill /dev/centos/$lv rw python3 "$guest/xfs_tree.py" /mnt $files
     shown $lv all /dev/centos/$lv /dev/centos/$lv rw
 done
 lvs -a --noheadings -o lv_name,segtype,devices,sync_percent

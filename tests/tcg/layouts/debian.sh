@@ -1,5 +1,7 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # As Debian is installed: an MBR whose logical partitions hold most of it, ext4 and its elders.
+# shellcheck source=tests/tcg/guest.sh
 . /tests/tcg/guest.sh
 load ext4
 sfdisk -q /dev/vda <<'END'
@@ -16,7 +18,7 @@ for part in '1 ext4 15000' '6 ext4 300' '7 ext3 300' '8 ext2 300'; do
     # shellcheck disable=SC2086 # three words
     set -- $part
     mke2fs -q -F -t "$2" -N $(($3 + 5000)) "/dev/vda$1"
-    fill "/dev/vda$1" rw $guest/fill /mnt "$3"
+    fill "/dev/vda$1" rw "$guest/fill" /mnt "$3"
     shown "part$1" all "/dev/vda$1" "/dev/vda$1" rw
 done
 mkswap -q /dev/vda5

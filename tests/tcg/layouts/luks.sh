@@ -1,5 +1,7 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Filesystems behind dm-crypt, opened by cryptsetup: of both versions, with every size of sectors, and LVM in it.
+# shellcheck source=tests/tcg/guest.sh
 . /tests/tcg/guest.sh
 load ext4 xfs dm-mod dm-crypt
 printf 'open sesame' >/run/key
@@ -13,12 +15,12 @@ opened() {
 }
 opened /dev/vda --type luks1
 mke2fs -q -F -t ext4 /dev/mapper/open
-fill /dev/mapper/open rw $guest/fill /mnt 300
+fill /dev/mapper/open rw "$guest/fill" /mnt 300
 shown luks1 all "/dev/mapper/luks-$uuid" /dev/mapper/open rw
 cryptsetup close open
 opened /dev/vdb --type luks2 --pbkdf pbkdf2 --sector-size 4096
 mkfs.xfs -q -f -s size=4096 /dev/mapper/open
-fill /dev/mapper/open rw python3 $guest/xfs_tree.py /mnt small
+fill /dev/mapper/open rw python3 "$guest/xfs_tree.py" /mnt small
 shown luks2 all "/dev/mapper/luks-$uuid" /dev/mapper/open rw
 cryptsetup close open
 iterations=4
@@ -30,7 +32,7 @@ pvcreate -q /dev/mapper/open
 vgcreate -q inside /dev/mapper/open
 lvcreate -q -y -l 100%FREE -n root inside
 mke2fs -q -F -t ext4 /dev/inside/root
-fill /dev/inside/root rw $guest/fill /mnt 300
+fill /dev/inside/root rw "$guest/fill" /mnt 300
 shown lvm-in-luks all /dev/inside/root /dev/inside/root rw
 vgchange -q -an inside
 cryptsetup close open

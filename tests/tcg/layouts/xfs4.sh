@@ -1,5 +1,7 @@
+#!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # XFS as it was before its checksums: a large tree, and small ones in every variant that mkfs.xfs makes.
+# shellcheck source=tests/tcg/guest.sh
 . /tests/tcg/guest.sh
 load xfs
 # one NAME DEVICE SIZE mkfs.xfs's options...
@@ -7,7 +9,7 @@ one() {
     name=$1 device=$2 size=$3
     shift 3
     mkfs.xfs -q -f -m crc=0 "$@" "$device"
-    fill "$device" rw python3 $guest/xfs_tree.py /mnt "$size"
+    fill "$device" rw python3 "$guest/xfs_tree.py" /mnt "$size"
     shown "$name" all "$device" "$device" rw
 }
 one large /dev/vda large -n ftype=0
