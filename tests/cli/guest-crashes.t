@@ -115,7 +115,7 @@ cycle_of_log() {
 
 # ---- the moments ----
 
-# written NAME OPTIONS GENTLE: disk is mounted and being written until the log is what the kind asks for
+# begin_writing OPTIONS GENTLE: disk is mounted and being written, until the log is what the kind asks for
 begin_writing() {
     start_disk && mount_at "$1" disk || return 1
     "$python" "$guest/writer.py" mnt/d "$RANDOM" "$2" 2>/dev/null &
@@ -156,9 +156,14 @@ crash() {
     truncate -s "$size" disk
     gentle=
     [ "${name#fast}" = "$name" ] || gentle=gentle
-    if ! "$@" disk >/dev/null 2>&1 || ! begin_writing "$options" "$gentle"; then
-        [ -z "$holder" ] || stop_disk
+    if ! "$@" disk >/dev/null 2>&1 || ! mount_at "$options" disk; then
         skip "$name" "the kernel or its tools do not know it"
+        return
+    fi
+    unmount
+    if ! begin_writing "$options" "$gentle"; then
+        ok 1 "$name: mounted from a disk of ours"
+        [ -z "$holder" ] || stop_disk
         return
     fi
     : >answers
@@ -175,10 +180,10 @@ crash() {
     say "$name: $compared copies, $(awk '$3 > 0 { n++ } END { print n + 0 }' answers) of $most with unflushed writes," \
         "$(awk '$3 != $5 { n++ } END { print n + 0 }' answers) of them lost some; $replayed to replay," \
         "$(if [ "$kind" = mke2fs ]; then
-            echo "$pending with fast commits, $refused that the kernel does not recover"
+            echo "$pending with fast commits;"
         else
-            echo "$around around the log's end, $wraps in a later cycle"
-        fi)"
+            echo "$around around the log's end, $wraps in a later cycle;"
+        fi)" "$refused more that the kernel does not recover"
 }
 
 # count COPY: what there is to be replayed
@@ -199,8 +204,9 @@ judge() {
     cp --sparse=always "$1" twin
     run ours raw "$1" twin
     if ! theirs twin; then
-        # Fast commits of a file without a name are refused by the kernel that wrote them.
-        [ "${name#fast}" != "$name" ] || ok 1 "$name $1: recovered by the kernel" || keep "$1"
+        # The kernel refuses fast commits of a file without a name; and an XFS in which a block of directories or
+        # trees is torn, unless the log has all of it.
+        case $name in fast* | xfs*) ;; *) ok 1 "$name $1: recovered by the kernel" || keep "$1" ;; esac
         refused=$((refused + 1))
         return
     fi

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* test_xfs.c - what the comparison with the kernel (tests/cli/xfs.t) cannot reach: maps that no kernel writes, and the
- * arithmetic of addresses at its edges. */
+/* test_xfs.c - what the comparison with the kernel (tests/cli/xfs.t) cannot reach: maps that no kernel writes, the
+ * arithmetic of addresses at its edges, and what a log leaves undone only at rare moments. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "fs/xfs/xfs.h"
+#include "fs/xfs/replay.h"
 
 static const struct xfs_geometry geometry = {
     .block_log = 12,
@@ -111,6 +112,90 @@ static void always_goes_on(void **state) {
     }
 }
 
+/* ---- changes of maps that are not done ---- */
+
+static int announce(struct xfs *xfs, struct xlog_disk_map disk, uint32_t length) {
+    struct img_error err = {0};
+    struct xlog_item *item = calloc(1, sizeof(*item) + sizeof(item->regions[0]));
+    item->regions[0] = (struct xlog_region){(uint8_t *)&disk, length};
+    int ret =
+        get_le16(disk.type) == XLOG_ITEM_MAP ? xlog_replay_map(xfs, item, &err) : xlog_replay_map_done(xfs, item, &err);
+    assert_int_equal(ret, err.code);
+    free(item);
+    return ret;
+}
+
+static struct xlog_disk_map change(uint64_t id, uint64_t start, uint64_t fsblock, uint32_t count, uint32_t flags) {
+    return (struct xlog_disk_map){.type = {htole16(XLOG_ITEM_MAP)},
+                                  .extents = put_le32(1),
+                                  .id = {htole64(id)},
+                                  .ino = {htole64(77)},
+                                  .fsblock = {htole64(fsblock)},
+                                  .start = {htole64(start)},
+                                  .count = put_le32(count),
+                                  .flags = put_le32(flags)};
+}
+
+/* `block` of a file that has 100 blocks from block 1 of the filesystem on. */
+static struct xfs_extent changed(const struct xfs *xfs, uint64_t block) {
+    struct xfs_extent extent = {.count = 100, .fsblock = 1};
+    if (block >= 100)
+        extent = (struct xfs_extent){.start = block, .count = UINT64_MAX - block, .hole = true};
+    xfs_remap(xfs, 77, false, block, &extent);
+    assert_true(extent.start <= block && extent.count > block - extent.start);
+    return extent;
+}
+
+static void lays_changes_over_maps(void **state) {
+    (void)state;
+    struct xfs xfs = {.geo = geometry};
+    const uint32_t whole = sizeof(struct xlog_disk_map);
+    assert_int_equal(announce(&xfs, change(1, 10, 1024 + 5, 20, XLOG_MAP_REMOVE), whole), 0);
+    assert_int_equal(announce(&xfs, change(2, 15, 1024 + 50, 5, XLOG_MAP_ADD | XLOG_MAP_UNWRITTEN), whole), 0);
+    assert_int_equal(announce(&xfs, change(3, 200, 2048 + 7, 3, XLOG_MAP_ADD), whole), 0);
+    assert_int_equal(announce(&xfs, change(4, 0, 1024 + 9, 90, XLOG_MAP_ADD | XLOG_MAP_ATTR), whole), 0);
+    struct xfs_extent e = changed(&xfs, 3);
+    assert_true(!e.hole && e.start == 0 && e.count == 10 && e.fsblock == 1);
+    e = changed(&xfs, 12);
+    assert_true(e.hole && e.start == 12 && e.count == 3);
+    e = changed(&xfs, 17);
+    assert_true(!e.hole && e.unwritten && e.start == 15 && e.count == 5 && e.fsblock == 1024 + 50);
+    e = changed(&xfs, 20);
+    assert_true(e.hole && e.start + e.count == 30);
+    e = changed(&xfs, 30);
+    assert_true(!e.hole && e.start == 30 && e.count == 70 && e.fsblock == 31);
+    e = changed(&xfs, 150);
+    assert_true(e.hole && e.start == 150 && e.count == 50);
+    e = changed(&xfs, 202);
+    assert_true(!e.hole && e.start == 200 && e.count == 3 && e.fsblock == 2048 + 7);
+    assert_true(changed(&xfs, 203).hole);
+    struct xlog_disk_map done = {.type = {htole16(XLOG_ITEM_MAP_DONE)}, .id = {htole64(1)}};
+    assert_int_equal(announce(&xfs, done, sizeof(struct xlog_disk_map_done)), 0);
+    assert_int_equal(announce(&xfs, done, sizeof(struct xlog_disk_map_done)), 0); /* announced before the tail */
+    assert_true(!changed(&xfs, 12).hole && changed(&xfs, 17).unwritten);
+    free(xfs.remaps);
+}
+
+static void refuses_bad_changes(void **state) {
+    (void)state;
+    struct xfs xfs = {.geo = geometry};
+    const uint32_t whole = sizeof(struct xlog_disk_map);
+    struct xlog_disk_map two = change(1, 0, 5, 1, XLOG_MAP_ADD);
+    two.extents = put_le32(2);
+    assert_int_equal(announce(&xfs, two, whole), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 0, 5, 1, XLOG_MAP_ADD), whole - 1), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 0, 5, 0, XLOG_MAP_ADD), whole), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 0, 5, 1, 3), whole), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 1ull << 54, 5, 1, XLOG_MAP_REMOVE), whole), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 0, 999, 2, XLOG_MAP_ADD), whole), -EUCLEAN);
+    assert_int_equal(announce(&xfs, change(1, 0, 5, 1, XLOG_MAP_ADD | XLOG_MAP_REALTIME), whole), -ENOTSUP);
+    assert_int_equal(xfs.remap_count, 0);
+    for (unsigned i = 0; i < 1024; i++)
+        assert_int_equal(announce(&xfs, change(i, i, 5, 1, XLOG_MAP_ADD), whole), 0);
+    assert_int_equal(announce(&xfs, change(1, 0, 5, 1, XLOG_MAP_ADD), whole), -EFBIG);
+    free(xfs.remaps);
+}
+
 static void hashes_names(void **state) {
     (void)state;
     assert_int_equal(xfs_name_hash(".", 1), 0x2e);
@@ -119,8 +204,10 @@ static void hashes_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_extents),  cmocka_unit_test(refuses_bad_extents), cmocka_unit_test(refuses_repeats),
-        cmocka_unit_test(always_goes_on), cmocka_unit_test(hashes_names),
+        cmocka_unit_test(finds_extents),          cmocka_unit_test(refuses_bad_extents),
+        cmocka_unit_test(refuses_repeats),        cmocka_unit_test(always_goes_on),
+        cmocka_unit_test(lays_changes_over_maps), cmocka_unit_test(refuses_bad_changes),
+        cmocka_unit_test(hashes_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
