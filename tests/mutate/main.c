@@ -254,14 +254,19 @@ static bool run_process(struct set *set, struct tally *tally, uint64_t from, int
     tally->seed = from;
     pid_t pid = fork();
     if (pid == 0) {
+        signal(SIGTERM, SIG_DFL);
+        signal(SIGINT, SIG_DFL);
         for (uint64_t seed = from; seed < count_wanted; seed++)
             run_one(set, tally, seed);
         limit();
         exit(0); /* not _exit: a leak checker has its say */
     }
-    if (pid < 0 || waitpid(pid, status, 0) < 0) {
-        printf("Bail out! a process: %s\n", strerror(errno));
-        exit(1);
+    while (pid < 0 || waitpid(pid, status, 0) < 0) {
+        if (pid < 0 || errno != EINTR) {
+            printf("Bail out! a process: %s\n", strerror(errno));
+            exit(1);
+        }
+        kill(pid, SIGTERM);
     }
     return WIFEXITED(*status) && WEXITSTATUS(*status) == 0;
 }
@@ -276,13 +281,14 @@ static bool run_type(const struct type *type, unsigned number) {
     load_set(&set, type);
     uint64_t start = clock_us(CLOCK_MONOTONIC);
     for (uint64_t from = 0; from < count_wanted && failures < FAILURES_MOST; from = tally->seed + 1) {
-        if (run_process(&set, tally, from, &status))
+        if (run_process(&set, tally, from, &status) || stopped)
             break;
         failures++;
         tell_failure(&set, tally->seed, status);
     }
     uint64_t needed = tally->done / (count_wanted < FEW ? 3 : 2);
-    bool ok = failures == 0 && tally->outside == 0 && tally->peak < MEMORY_MOST && tally->changed >= needed;
+    bool ok =
+        tally->done == count_wanted && tally->outside == 0 && tally->peak < MEMORY_MOST && tally->changed >= needed;
     printf("%sok %u - %s: %" PRIu64 " mutations, %" PRIu64 " change what is printed, worst %.1f s, %.1f MiB\n",
            ok ? "" : "not ", number, type->name, tally->done, tally->changed, (double)tally->worst_us / 1e6,
            (double)tally->peak / MIB);
@@ -375,8 +381,9 @@ int main(int argc, char **argv) {
     bool made = folder[0] == '\0';
     if (made)
         make_bases();
-    signal(SIGTERM, on_stop);
-    signal(SIGINT, on_stop);
+    const struct sigaction stop = {.sa_handler = on_stop}; /* waiting ends, too */
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
     int status = run_types();
     if (made)
         remove_folder();
