@@ -125,11 +125,9 @@ static int take_attribute(void *opaque, const char *name, const void *value, siz
 static void print_file(const struct guest_node *node, const char *path, const struct fs_stat *s) {
     struct img_error err = {0};
     char *target = NULL;
-    say("%s %" PRIu64 " %o %u %u %u %u:%u %" PRIu64 " %" PRIu64 " %" PRId64 ".%u %" PRId64 ".%u %" PRId64 ".%u %" PRId64
-        ".%u",
-        path, s->ino, s->mode, s->nlink, s->uid, s->gid, s->rdev_major, s->rdev_minor, s->size, s->blocks,
-        s->atime.seconds, s->atime.nanoseconds, s->mtime.seconds, s->mtime.nanoseconds, s->ctime.seconds,
-        s->ctime.nanoseconds, s->btime.seconds, s->btime.nanoseconds);
+    say("%s %" PRIu64 " %o %u %u %u %u:%u %" PRIu64 " %" PRIu64 " %" PRId64 ".%u %" PRId64 ".%u %" PRId64 ".%u", path,
+        s->ino, s->mode, s->nlink, s->uid, s->gid, s->rdev_major, s->rdev_minor, s->size, s->blocks, s->atime.seconds,
+        s->atime.nanoseconds, s->mtime.seconds, s->mtime.nanoseconds, s->ctime.seconds, s->ctime.nanoseconds);
     if (node->fs->ops->xattrs)
         fine("xattrs", path, node->fs->ops->xattrs(node->fs, node->ino, take_attribute, NULL, &err), &err);
     if (S_ISREG(s->mode))
@@ -147,23 +145,25 @@ static int visit(void *opaque, const struct guest_visit *visit) {
     return GUEST_GO_ON;
 }
 
+static unsigned visits_left;
+
 /* What a walk that met an error has not seen, each directory by itself. */
-static void print_rest(struct guest *guest, const struct guest_node *dir, unsigned depth, unsigned *left) {
+static void print_rest(struct guest *guest, const struct guest_node *dir, unsigned depth) {
     struct guest_names names = {0};
     struct img_error err = {0};
     fine("list", "", guest_list(dir, &names, &err), &err);
-    for (size_t i = 0; i<names.count && * left> 0; i++, --*left) {
+    for (size_t i = 0; i < names.count && visits_left > 0; i++) {
         struct guest_node node;
         struct fs_stat stat;
         const char *name = names.list[i].name;
-        --*left;
+        visits_left--;
         err = (struct img_error){0};
         if (!fine("step", name, guest_step(guest, dir, name, strlen(name), &node, &err), &err) ||
             !fine("stat", name, guest_stat(&node, &stat, &err), &err))
             continue;
         print_file(&node, name, &stat);
         if (S_ISDIR(stat.mode) && depth < DEPTH_MOST)
-            print_rest(guest, &node, depth + 1, left);
+            print_rest(guest, &node, depth + 1);
     }
     guest_names_free(&names);
 }
@@ -173,7 +173,6 @@ static void print_tree(struct guest *guest) {
     struct fs_stat stat;
     struct fs_space space;
     struct img_error err = {0};
-    unsigned left = VISITS_MOST;
     if (!fine("resolve", "/", guest_resolve(guest, "/", true, &root, &err), &err))
         return;
     say("replayed %d, %s", root.fs->replayed, root.fs->warning ? root.fs->warning : "no warning");
@@ -182,8 +181,9 @@ static void print_tree(struct guest *guest) {
             space.blocks_free, space.blocks_available, space.inodes, space.inodes_free);
     if (!fine("stat", "/", guest_stat(&root, &stat, &err), &err))
         return;
+    visits_left = VISITS_MOST;
     if (!fine("walk", "", guest_walk(guest, &root, visit, NULL, &err), &err) && S_ISDIR(stat.mode))
-        print_rest(guest, &root, 0, &left);
+        print_rest(guest, &root, 0);
 }
 
 static void print_filesystem(struct volumes *volumes, struct volume *volume) {
