@@ -25,7 +25,7 @@ static int only_warn(struct ext *ext, int ret, const char *warning) {
 
 static int show(struct ext *ext, struct device *overlay, struct img_error *err) {
     ext_close_library(ext);
-    ext->overlay = overlay;
+    ext->overlay = ext->fs.shown = overlay;
     ext->fs.replayed = true;
     return ext_open_library(ext, overlay, err);
 }
