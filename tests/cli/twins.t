@@ -87,6 +87,35 @@ ext "ext4, inline data" -t ext4 -O inline_data -I 512
 ext "ext3, blocks of 1 KiB" -t ext3 -b 1024
 ext "ext2, inodes of 128 bytes" -t ext2 -I 128
 
+# ---- a journal that is to be replayed: what it holds lies somewhere else ----
+
+rm -f base
+truncate -s 24M base
+mke2fs -q -t ext4 -d tree base >/dev/null 2>&1
+cp base one.raw
+cp base copy
+debugfs -w -R 'set_inode_field /big/file-5 mtime @5' copy >/dev/null 2>&1
+block=$(debugfs -R 'imap /big/file-5' base 2>/dev/null | sed -n 's/.*located at block \([0-9]*\).*/\1/p')
+size=$(debugfs -R 'stats -h' base 2>/dev/null | sed -n 's/^Block size: *//p')
+dd if=copy of=part bs="$size" skip="$block" count=1 status=none
+printf 'jo\njw -b %s part\njc\n' "$block" >script
+debugfs -w -f script one.raw >/dev/null 2>&1
+cp one.raw two.raw
+debugfs -w -R 'set_inode_field /big/file-6 uid 6' copy >/dev/null 2>&1
+dd if=copy of=two.raw bs="$size" skip="$block" seek="$block" count=1 conv=notrunc status=none
+if dumpe2fs -h one.raw 2>/dev/null | grep -q needs_recovery; then
+    overlay one.raw base one.qcow2
+    overlay two.raw one.raw other.qcow2
+    img diff -a base -A one.raw -m /dev/sda >want
+    run img diff -a base -A one.qcow2 -m /dev/sda
+    is "$out" "$(cat want)" "what a journal holds"
+    has "$out" "/big/file-5" "is seen"
+    run img diff -a one.raw -A other.qcow2 -m /dev/sda
+    is "$status:$out" "0:" "what a journal hides is not"
+else
+    skip "journal" "debugfs writes none"
+fi
+
 # ---- what is the same is not read: damage there is not seen ----
 
 rm -f base
