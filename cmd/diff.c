@@ -269,11 +269,16 @@ static int print_change(struct diff *diff, const struct change *change) {
 }
 
 static bool print_changes(struct diff *diff) {
-    struct guest *const guests[2] = {diff->sessions[0]->guest, diff->sessions[1]->guest};
-    struct changes changes;
+    const struct session *a = diff->sessions[0], *b = diff->sessions[1];
+    struct guest *const guests[2] = {a->guest, b->guest};
+    struct twins *twins;
+    struct changes changes = {0};
     for (int i = 0; i < 2; i++)
         number_mounts(guests[i], diff->sessions[i]->volumes, diff->numbers[i]);
-    int ret = diff_trees(guests, &diff->what, &changes, &diff->err);
+    int ret = twins_create(a->devices, a->nimages, b->devices, b->nimages, &twins, &diff->err);
+    if (ret == 0)
+        ret = diff_trees(guests, twins, &diff->what, &changes, &diff->err);
+    twins_free(twins);
     for (size_t i = 0; i < changes.count && ret == 0; i++)
         ret = print_change(diff, &changes.list[i]);
     diff_free(&changes);

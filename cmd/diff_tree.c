@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* diff_tree.c - see diff_tree.h. Both trees are walked side by side, so that memory follows the differences and the
- * largest directories, not the number of files. */
+ * largest directories, not the number of files.
+ *
+ * Of twins (fs/twins.h), what is the same on both sides is passed over. A directory whose names are the same is listed
+ * once, and of its files those are left out whose records are the same, without reading these: so what is left of the
+ * work are the lists of all directories, and what changed. */
 #include "diff_tree.h"
 
 #include <stdlib.h>
@@ -14,7 +18,8 @@
 /* Directories that are in both guests. */
 struct level {
     struct guest_node dir[2];
-    struct guest_names names[2];
+    struct guest_names names[2]; /* shared: [1] is empty */
+    bool shared;                 /* both have the same names, of which those that need no look are left out */
     size_t next[2];
     size_t path_length;
 };
@@ -22,6 +27,7 @@ struct level {
 struct walk {
     struct guest *const *guests;
     const struct diff_options *options;
+    struct twins *twins; /* NULL: nothing is known */
     struct changes *changes;
     struct level *levels;
     size_t depth, room;
@@ -157,7 +163,51 @@ static int add_alone(void *opaque, const struct guest_visit *visit) {
     return GUEST_GO_ON;
 }
 
+/* ---- what needs no look ---- */
+
+static bool same_part(const struct walk *walk, const struct guest_node *a, const struct guest_node *b,
+                      enum fs_part part) {
+    return walk->twins && a->ino == b->ino && twins_same_part(walk->twins, a->fs, b->fs, a->ino, part);
+}
+
+/* Is it known, without a look at either, that nothing differs that counts? `type`: S_IFMT bits. */
+static bool same_file(const struct walk *walk, const struct guest_node *a, const struct guest_node *b, uint32_t type) {
+    return same_part(walk, a, b, FS_RECORD) && (!walk->options->xattrs || same_part(walk, a, b, FS_XATTRS)) &&
+           (!walk->options->checksum || !S_ISREG(type) || same_part(walk, a, b, FS_CONTENT));
+}
+
+/* An entry of a directory that both have. What is mounted is mounted on directories. */
+static bool needs_look(void *opaque, const struct fs_entry *entry) {
+    const struct walk *walk = opaque;
+    const struct guest_node *dir = walk->levels[walk->depth - 1].dir;
+    struct guest_node a = guest_entry(walk->guests[0], &dir[0], entry->ino),
+                      b = guest_entry(walk->guests[1], &dir[1], entry->ino);
+    return entry->type == 0 || S_ISDIR(entry->type) || !same_file(walk, &a, &b, entry->type);
+}
+
+/* Nothing changed at all. */
+static bool same_guests(const struct walk *walk) {
+    const struct guest_mount *a, *b;
+    size_t count = guest_mounts(walk->guests[0], &a);
+    if (!walk->twins || guest_mounts(walk->guests[1], &b) != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(a[i].path, b[i].path) != 0 || !twins_same_device(walk->twins, a[i].fs->device, b[i].fs->device))
+            return false;
+    return true;
+}
+
 /* ---- side by side ---- */
+
+static int list_level(struct walk *walk, struct level *level) {
+    const struct guest_node *dir = level->dir;
+    level->shared =
+        walk->twins && dir[0].ino == dir[1].ino && twins_same_names(walk->twins, dir[0].fs, dir[1].fs, dir[0].ino);
+    if (level->shared)
+        return guest_list_some(&dir[0], needs_look, walk, &level->names[0], walk->err);
+    int ret = guest_list(&dir[0], &level->names[0], walk->err);
+    return ret < 0 ? ret : guest_list(&dir[1], &level->names[1], walk->err);
+}
 
 static int open_level(struct walk *walk, const struct guest_node dirs[2]) {
     if (walk->depth == walk->room) {
@@ -168,8 +218,7 @@ static int open_level(struct walk *walk, const struct guest_node dirs[2]) {
     }
     struct level *level = &walk->levels[walk->depth++];
     *level = (struct level){.dir = {dirs[0], dirs[1]}, .path_length = strlen(walk->path)};
-    int ret = 0;
-    for (int i = 0; i < 2 && ret == 0; i++) {
+    for (int i = 0; i < 2; i++) {
         bool is_new;
         seen_file(&walk->been[i], &dirs[i], &is_new);
         if (!is_new) {
@@ -177,13 +226,15 @@ static int open_level(struct walk *walk, const struct guest_node dirs[2]) {
                      walk->path);
             return -1;
         }
-        ret = guest_list(&dirs[i], &level->names[i], walk->err);
     }
-    return ret;
+    return list_level(walk, level);
 }
 
-static int compare_both(struct walk *walk, struct change *change) {
+/* `type`: S_IFMT bits that both have; 0: not known. */
+static int compare_both(struct walk *walk, struct change *change, uint32_t type) {
     struct changed_file *a = &change->file[0], *b = &change->file[1];
+    if (type && same_file(walk, &a->node, &b->node, type))
+        return S_ISDIR(type) ? open_level(walk, (const struct guest_node[2]){a->node, b->node}) : 0;
     int ret = stat_file(walk, a);
     if (ret == 0)
         ret = stat_file(walk, b);
@@ -218,34 +269,38 @@ static int compare_both(struct walk *walk, struct change *change) {
     return ret;
 }
 
+/* The names that are next; *order: < 0 the first guest alone has it, > 0 the second, 0 both. */
+static void next_entries(struct level *level, const struct guest_name *entry[2], int *order) {
+    for (int i = 0; i < 2; i++)
+        entry[i] = level->next[i] < level->names[i].count ? &level->names[i].list[level->next[i]] : NULL;
+    if (level->shared)
+        entry[1] = entry[0];
+    *order = !entry[0] ? 1 : !entry[1] ? -1 : strcmp(entry[0]->name, entry[1]->name);
+    level->next[0] += *order <= 0;
+    level->next[1] += *order >= 0 && !level->shared;
+}
+
 /* The next name of the top directories: compares the file where both have it. */
 static int next_name(struct walk *walk) {
     struct level *level = &walk->levels[walk->depth - 1];
-    const char *name[2] = {NULL, NULL};
+    const struct guest_name *entry[2];
     struct change change = {0};
-    for (int i = 0; i < 2; i++)
-        if (level->next[i] < level->names[i].count)
-            name[i] = level->names[i].list[level->next[i]].name;
-    int order = !name[0] ? 1 : !name[1] ? -1 : strcmp(name[0], name[1]);
-    const char *chosen = order <= 0 ? name[0] : name[1];
-    size_t length = strlen(chosen), at = level->path_length;
+    int order;
+    next_entries(level, entry, &order);
+    const char *name = entry[order > 0]->name;
+    size_t length = strlen(name), at = level->path_length;
     if (at + length + 2 > GUEST_PATH_MAX) {
         snprintf(walk->err->text, sizeof(walk->err->text), "A path is longer than %d bytes", GUEST_PATH_MAX);
         return -1;
     }
     if (at > 0)
         walk->path[at++] = '/';
-    memcpy(walk->path + at, chosen, length + 1);
-    int ret = 0;
-    for (int i = 0; i < 2 && ret == 0; i++)
-        if (i == 0 ? order <= 0 : order >= 0) {
-            level->next[i]++;
-            ret = guest_step(walk->guests[i], &level->dir[i], chosen, length, &change.file[i].node, walk->err);
-        }
-    if (ret < 0)
-        return ret;
+    memcpy(walk->path + at, name, length + 1);
+    for (int i = 0; i < 2; i++)
+        if (i == 0 ? order <= 0 : order >= 0)
+            change.file[i].node = guest_entry(walk->guests[i], &level->dir[i], entry[i]->ino);
     if (order == 0)
-        return compare_both(walk, &change);
+        return compare_both(walk, &change, entry[0]->type == entry[1]->type ? entry[0]->type : 0);
     walk->alone = order > 0;
     return guest_walk(walk->guests[walk->alone], &change.file[walk->alone].node, add_alone, walk, walk->err);
 }
@@ -261,17 +316,17 @@ static int by_path(const void *a, const void *b) {
     return strcmp(((const struct change *)a)->path, ((const struct change *)b)->path);
 }
 
-int diff_trees(struct guest *const guests[2], const struct diff_options *options, struct changes *changes,
-               struct img_error *err) {
+int diff_trees(struct guest *const guests[2], struct twins *twins, const struct diff_options *options,
+               struct changes *changes, struct img_error *err) {
     struct walk *walk = memory(1, sizeof(*walk));
     struct change root = {0};
-    *walk = (struct walk){.guests = guests, .options = options, .changes = changes, .err = err};
+    *walk = (struct walk){.guests = guests, .options = options, .twins = twins, .changes = changes, .err = err};
     *changes = (struct changes){0};
     int ret = guest_resolve(guests[0], "/", true, &root.file[0].node, err);
     if (ret == 0)
         ret = guest_resolve(guests[1], "/", true, &root.file[1].node, err);
-    if (ret == 0)
-        ret = compare_both(walk, &root);
+    if (ret == 0 && !same_guests(walk))
+        ret = compare_both(walk, &root, S_IFDIR);
     while (ret == 0 && walk->depth > 0) {
         struct level *level = &walk->levels[walk->depth - 1];
         walk->path[level->path_length] = '\0';

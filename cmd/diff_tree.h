@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "fs/guest.h"
+#include "fs/twins.h"
 
 struct diff_options {
     bool atime;           /* times of access count */
@@ -32,9 +33,10 @@ struct changes {
     size_t count, room;
 };
 
-/* Compares all below the roots. The caller frees the changes, after an error too. */
-int diff_trees(struct guest *const guests[2], const struct diff_options *options, struct changes *changes,
-               struct img_error *err) IMG_WARN_UNUSED;
+/* Compares all below the roots. With `twins`, what is known of their disks saves work. The caller frees the changes,
+ * after an error too. */
+int diff_trees(struct guest *const guests[2], struct twins *twins, const struct diff_options *options,
+               struct changes *changes, struct img_error *err) IMG_WARN_UNUSED;
 void diff_free(struct changes *changes);
 
 /* A file's attributes, sorted by their names. The caller frees. */

@@ -25,8 +25,8 @@ struct device_ops {
     /* all that was written survives a power cut; NULL where there is nothing to do */
     int (*flush)(struct device *device, struct img_error *err);
     /* Which device below has the byte at `offset`, and where. *run: that many bytes, up to `length`, lie there one
-     * after another. NULL: no device below has its bytes as they are (it is encrypted, it is a disk, it has changes).
-     */
+     * after another. Negative: none has it as it is (it was changed in memory). NULL: no device below has any of its
+     * bytes as they are (it is encrypted, it is a disk). */
     int (*locate)(struct device *device, uint64_t offset, uint64_t length, struct device **below, uint64_t *at,
                   uint64_t *run);
     void (*close)(struct device *device); /* frees what the driver has; the struct too */

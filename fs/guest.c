@@ -139,14 +139,17 @@ int guest_readlink(const struct guest_node *node, char **target, struct img_erro
     return 0;
 }
 
+struct guest_node guest_entry(const struct guest *guest, const struct guest_node *dir, uint64_t ino) {
+    return seen_at(guest, (struct guest_node){.fs = dir->fs, .ino = ino, .mount = dir->mount});
+}
+
 int guest_step(struct guest *guest, const struct guest_node *dir, const char *name, size_t length,
                struct guest_node *node, struct img_error *err) {
-    struct guest_node found = {.fs = dir->fs, .mount = dir->mount};
-    int ret = dir->fs->ops->lookup(dir->fs, dir->ino, name, length, &found.ino, err);
-    if (ret < 0)
-        return ret;
-    *node = seen_at(guest, found);
-    return 0;
+    uint64_t ino;
+    int ret = dir->fs->ops->lookup(dir->fs, dir->ino, name, length, &ino, err);
+    if (ret == 0)
+        *node = guest_entry(guest, dir, ino);
+    return ret;
 }
 
 /* ---- resolution ---- */

@@ -57,6 +57,8 @@ int guest_resolve_directory(struct guest *guest, const char *path, struct guest_
  */
 int guest_step(struct guest *guest, const struct guest_node *dir, const char *name, size_t length,
                struct guest_node *node, struct img_error *err) IMG_WARN_UNUSED;
+/* The same for an entry whose inode number a list has told. */
+struct guest_node guest_entry(const struct guest *guest, const struct guest_node *dir, uint64_t ino);
 int guest_stat(const struct guest_node *node, struct fs_stat *stat, struct img_error *err) IMG_WARN_UNUSED;
 /* The target of a symbolic link, ended by a NUL; the caller frees. -E2BIG: longer than GUEST_PATH_MAX. */
 int guest_readlink(const struct guest_node *node, char **target, struct img_error *err) IMG_WARN_UNUSED;
@@ -73,6 +75,10 @@ struct guest_names {
 };
 /* Fills *names, which the caller frees with guest_names_free, after an error too. */
 int guest_list(const struct guest_node *dir, struct guest_names *names, struct img_error *err) IMG_WARN_UNUSED;
+/* Those that are wanted. NULL: all. */
+typedef bool (*guest_wants)(void *opaque, const struct fs_entry *entry);
+int guest_list_some(const struct guest_node *dir, guest_wants wants, void *opaque, struct guest_names *names,
+                    struct img_error *err) IMG_WARN_UNUSED;
 void guest_names_free(struct guest_names *names);
 
 /* One file of a walk. */

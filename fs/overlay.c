@@ -174,6 +174,19 @@ static int overlay_write(struct device *device, const void *buffer, size_t count
     return 0;
 }
 
+static int overlay_locate(struct device *device, uint64_t offset, uint64_t length, struct device **below, uint64_t *at,
+                          uint64_t *run) {
+    struct overlay *overlay = (struct overlay *)device;
+    const struct entry *entry = lookup(overlay, offset / overlay->unit);
+    uint64_t inside = offset % overlay->unit, left = overlay->unit - inside;
+    if (entry && entry->stored)
+        return -ENOTSUP;
+    *below = overlay->below;
+    *at = entry ? entry->place + inside : offset;
+    *run = entry ? (left < length ? left : length) : unchanged(overlay, offset, length);
+    return 0;
+}
+
 static void overlay_close(struct device *device) {
     struct overlay *overlay = (struct overlay *)device;
     for (size_t i = 0; i < PIECES; i++)
@@ -182,7 +195,8 @@ static void overlay_close(struct device *device) {
     free(overlay);
 }
 
-static const struct device_ops ops = {.read = overlay_read, .write = overlay_write, .close = overlay_close};
+static const struct device_ops ops = {
+    .read = overlay_read, .write = overlay_write, .locate = overlay_locate, .close = overlay_close};
 
 int device_of_overlay(struct device *below, unsigned unit, struct device **overlay, struct img_error *err) {
     if (unit < 512 || unit > 65536 || unit & (unit - 1))

@@ -72,6 +72,15 @@ typedef int (*fs_entry_call)(void *opaque, const struct fs_entry *entry);
  * getxattr gives it). Name and value stand during the call. */
 typedef int (*fs_xattr_call)(void *opaque, const char *name, const void *value, size_t length);
 
+/* What of a file. */
+enum fs_part {
+    FS_RECORD,  /* all that stat tells; its place follows from the number alone, nothing is read to find it */
+    FS_XATTRS,  /* its attributes */
+    FS_CONTENT, /* its bytes, or the names in a directory */
+};
+/* A range of bytes of fs->shown. A negative return ends the trace, which returns that. */
+typedef int (*fs_range_call)(void *opaque, uint64_t offset, uint64_t length);
+
 struct fs;
 struct fs_write_ops;
 
@@ -110,6 +119,13 @@ struct fs_ops {
     /* The target of a symbolic link, at most `size` bytes of it; *length is all of it. No NUL is written. */
     int (*readlink)(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err);
     int (*xattrs)(struct fs *fs, uint64_t ino, fs_xattr_call call, void *opaque, struct img_error *err);
+
+    /* Tells the bytes that what is shown of this part rests on, besides the record, and of a content in order. Where
+     * the part lies in the record, that is told. -ENOTSUP: they are not known. NULL: never. */
+    int (*trace)(struct fs *fs, uint64_t ino, enum fs_part part, fs_range_call call, void *opaque,
+                 struct img_error *err);
+    /* Do the same bytes in the same places mean the same files in both? They are of this driver. With `trace`. */
+    bool (*alike)(struct fs *a, struct fs *b);
 };
 
 /* The head of every driver's own struct. */
@@ -118,10 +134,11 @@ struct fs {
     const struct fs_write_ops *write_ops; /* vfs_write.h; NULL: it was opened for reading */
     const char *type;                     /* as in struct probe */
     struct device *device;                /* what it stands on */
-    uint64_t root;                        /* inode number of the root directory */
-    uint64_t commits;                     /* how often changes were made durable, by itself too (vfs_write.h) */
-    bool replayed;                        /* its journal held something, which is seen here */
-    const char *warning; /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
+    struct device *shown; /* ... with what its journal holds over it, owned by the driver; with `trace` */
+    uint64_t root;        /* inode number of the root directory */
+    uint64_t commits;     /* how often changes were made durable, by itself too (vfs_write.h) */
+    bool replayed;        /* its journal held something, which is seen here */
+    const char *warning;  /* something that its reader should know ("..."), owned by the driver; NULL: nothing */
 };
 
 /* What lies on the device. Never fails: what cannot be read is nothing. */

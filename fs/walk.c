@@ -15,8 +15,17 @@
 
 /* ---- names ---- */
 
+struct listing {
+    struct guest_names *names;
+    guest_wants wants;
+    void *opaque;
+};
+
 static int take_name(void *opaque, const struct fs_entry *entry) {
-    struct guest_names *names = opaque;
+    const struct listing *listing = opaque;
+    struct guest_names *names = listing->names;
+    if (listing->wants && !listing->wants(listing->opaque, entry))
+        return 0;
     if (names->count == names->room) {
         size_t room = names->room ? 2 * names->room : 32;
         struct guest_name *list = realloc(names->list, room * sizeof(list[0]));
@@ -38,10 +47,12 @@ static int by_bytes(const void *a, const void *b) {
     return strcmp(((const struct guest_name *)a)->name, ((const struct guest_name *)b)->name);
 }
 
-int guest_list(const struct guest_node *dir, struct guest_names *names, struct img_error *err) {
+int guest_list_some(const struct guest_node *dir, guest_wants wants, void *opaque, struct guest_names *names,
+                    struct img_error *err) {
     *names = (struct guest_names){0};
+    struct listing listing = {names, wants, opaque};
     struct img_error inner = {0};
-    int ret = dir->fs->ops->list(dir->fs, dir->ino, take_name, names, &inner);
+    int ret = dir->fs->ops->list(dir->fs, dir->ino, take_name, &listing, &inner);
     if (ret == -ENOMEM)
         return fail_no_memory(err);
     if (ret < 0) {
@@ -52,6 +63,10 @@ int guest_list(const struct guest_node *dir, struct guest_names *names, struct i
     if (names->count > 0)
         qsort(names->list, names->count, sizeof(names->list[0]), by_bytes);
     return 0;
+}
+
+int guest_list(const struct guest_node *dir, struct guest_names *names, struct img_error *err) {
+    return guest_list_some(dir, NULL, NULL, names, err);
 }
 
 void guest_names_free(struct guest_names *names) {

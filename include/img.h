@@ -582,6 +582,12 @@ typedef int (*img_snapshot_differs)(void *opaque, uint64_t start, uint64_t lengt
 IMG_API int img_snapshot_diff(struct img *image, const char *a, const char *b, img_snapshot_differs differs,
                               void *opaque, struct img_error *err) IMG_WARN_UNUSED;
 
+/* The same for two open images that share a file: states of one image, an image and an overlay of it, overlays over one
+ * base. What is not told reads the same in both. Ranges come in no order, and may overlap. -ENOTSUP: they share no
+ * file, or not in a way that tells anything. */
+IMG_API int img_diff(struct img *a, struct img *b, img_snapshot_differs differs, void *opaque,
+                     struct img_error *err) IMG_WARN_UNUSED;
+
 /* ---- keys ------------------------------------------------------------------------------------- */
 
 /* The key slots of an image that is encrypted with LUKS and open for writing. Each change is durable when it returns,

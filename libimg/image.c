@@ -94,6 +94,7 @@ static void free_layer(struct img *image) {
     pthread_mutex_destroy(&image->first_sector);
     pthread_mutex_destroy(&image->helping);
     free(image->path);
+    free(image->snapshot);
     free(image->full_backing);
     free(image);
 }
@@ -155,7 +156,9 @@ static int open_layer(struct storage *file, const struct img_open_options *optio
     image->assembled =
         node && (node->offset || node->length || node->own_backing || node->data_file ||
                  (node->file && node->file->kind != IMG_NODE_FILE && node->file->kind != IMG_NODE_DEVICE));
-    int r = image->path ? choose_driver(image, options->format, err) : img_fail(err, -ENOMEM, "no memory");
+    image->snapshot = options->snapshot ? strdup(options->snapshot) : NULL;
+    bool copied = image->path && (image->snapshot || !options->snapshot);
+    int r = copied ? choose_driver(image, options->format, err) : img_fail(err, -ENOMEM, "no memory");
     if (r == 0) {
         r = open_driver(image, options, node, nested, &backing, format, err);
         if (r < 0 && (!options->format || image->driver != &raw_driver))

@@ -22,6 +22,7 @@ struct img {
     struct img *backing;  /* owned; NULL: none, or not opened */
     char *path;           /* owned; file->name */
     bool has_backing;     /* names a backing file, or was given one */
+    char *snapshot;       /* owned; the internal snapshot that it shows, NULL: the active state */
     char *full_backing;   /* owned; the backing file's name resolved, NULL: none */
     uint32_t flags;       /* enum img_open_flags */
     enum img_cache cache;

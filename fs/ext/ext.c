@@ -35,7 +35,9 @@ static const struct fs_ops ops = {.close = close_ext,
                                   .read = ext_read,
                                   .next_data = ext_next_data,
                                   .readlink = ext_readlink,
-                                  .xattrs = ext_xattrs};
+                                  .xattrs = ext_xattrs,
+                                  .trace = ext_trace,
+                                  .alike = ext_alike};
 
 static int check_descriptors(struct ext *ext, struct img_error *err) {
     for (dgrp_t group = 0; group < ext->lib->group_desc_count; group++)
@@ -73,7 +75,7 @@ static int open_ext(struct device *device, const struct probe *probe, const stru
     struct ext *ext = calloc(1, sizeof(*ext));
     if (!ext)
         return fail_no_memory(err);
-    ext->fs = (struct fs){.ops = &ops, .type = probe->type, .device = device, .root = EXT2_ROOT_INO};
+    ext->fs = (struct fs){.ops = &ops, .type = probe->type, .device = device, .shown = device, .root = EXT2_ROOT_INO};
     int ret = ext_open_library(ext, device, err);
     if (ret == 0)
         ret = ext_recover(ext, device, err);

@@ -154,6 +154,14 @@ int map_find(struct ext *ext, struct node *node, uint64_t block, struct run *run
 int map_gather(struct ext *ext, struct node *node, uint64_t blocks, struct run **runs, size_t *count,
                struct img_error *err);
 
+/* Tells of the blocks of a file, and of those that say where they are. -EUCLEAN: more than the filesystem has. */
+int map_trace(struct ext *ext, struct node *node, fs_range_call call, void *opaque, struct img_error *err);
+
+/* ---- trace.c ---- */
+
+int ext_trace(struct fs *fs, uint64_t ino, enum fs_part part, fs_range_call call, void *opaque, struct img_error *err);
+bool ext_alike(struct fs *a, struct fs *b);
+
 /* ---- data.c ---- */
 
 /* Bytes of any inode that has some, up to its size. */

@@ -29,8 +29,19 @@ struct walk {
     struct node *node;
     uint64_t from; /* the block that is wanted */
     unsigned looked, empty;
+    const struct trace *trace; /* who wants to know which blocks are read; NULL: nobody */
     struct img_error *err;
 };
+
+struct trace {
+    fs_range_call call;
+    void *opaque;
+};
+
+static int tell(const struct walk *walk, uint64_t block, uint64_t count) {
+    unsigned bits = walk->ext->block_bits;
+    return walk->trace ? walk->trace->call(walk->trace->opaque, block << bits, count << bits) : 0;
+}
 
 static int damaged(struct walk *walk, const char *what, uint64_t value) {
     return fail(walk->err, -EUCLEAN, "The map of inode %" PRIu64 " is damaged: %s %" PRIu64, walk->node->ino, what,
@@ -128,6 +139,8 @@ static int walk_child(struct walk *walk, const struct ext3_extent_idx *entry, un
     uint64_t block = le32toh(entry->ei_leaf) | (uint64_t)le16toh(entry->ei_leaf_hi) << 32;
     int ret = ext_read_block(ext, walk->node->ino, block, bytes, walk->err);
     if (ret == 0)
+        ret = tell(walk, block, 1);
+    if (ret == 0)
         ret = check_header(walk, bytes, ext->block_size, depth, false);
     if (ret == 0)
         ret = walk_extents(walk, bytes, ext->block_size, depth, low, high);
@@ -180,6 +193,8 @@ static int walk_number(struct walk *walk, uint32_t number, unsigned level, uint6
     unsigned before = walk->node->map.count, count = ext->block_size / sizeof(numbers[0]);
     int ret = ext_read_block(ext, walk->node->ino, number, numbers, walk->err);
     if (ret == 0)
+        ret = tell(walk, number, 1);
+    if (ret == 0)
         ret = walk_numbers(walk, numbers, count, level, logical);
     free(numbers);
     if (ret == 0 && walk->node->map.count == before && walk->empty++ == EMPTY_MAX)
@@ -223,8 +238,8 @@ static int walk_remap(struct walk *walk, const struct remap *remap) {
     return ret;
 }
 
-static int look(struct ext *ext, struct node *node, uint64_t block, struct img_error *err) {
-    struct walk walk = {.ext = ext, .node = node, .from = block, .err = err};
+static int look(struct ext *ext, struct node *node, uint64_t block, const struct trace *trace, struct img_error *err) {
+    struct walk walk = {.ext = ext, .node = node, .from = block, .trace = trace, .err = err};
     node->map.count = 0;
     node->map.from = block;
     node->map.to = MAP_END;
@@ -240,7 +255,7 @@ static int look(struct ext *ext, struct node *node, uint64_t block, struct img_e
 int map_find(struct ext *ext, struct node *node, uint64_t block, struct run *run, struct img_error *err) {
     struct map *map = &node->map;
     if (block < map->from || block >= map->to) {
-        int ret = look(ext, node, block, err);
+        int ret = look(ext, node, block, NULL, err);
         if (ret < 0)
             return ret;
     }
@@ -319,6 +334,24 @@ int map_gather(struct ext *ext, struct node *node, uint64_t blocks, struct run *
         free(*runs);
         *runs = NULL;
         *count = 0;
+    }
+    return ret;
+}
+
+int map_trace(struct ext *ext, struct node *node, fs_range_call call, void *opaque, struct img_error *err) {
+    const struct trace trace = {call, opaque};
+    uint64_t blocks = 0;
+    int ret = 0;
+    for (uint64_t from = 0; from < MAP_END && ret == 0; from = node->map.to) {
+        ret = look(ext, node, from, &trace, err);
+        for (unsigned i = 0; i < node->map.count && ret == 0; i++) {
+            const struct run *run = &node->map.runs[i];
+            if (!run->physical)
+                continue;
+            if ((blocks += run->length) > ext->blocks)
+                return fail(err, -EUCLEAN, "Inode %" PRIu64 " has blocks twice", node->ino);
+            ret = call(opaque, run->physical << ext->block_bits, run->length << ext->block_bits);
+        }
     }
     return ret;
 }

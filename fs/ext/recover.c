@@ -26,7 +26,7 @@ static int only_warn(struct ext *ext, int ret, const char *warning) {
 /* What fast commits change in inodes lies on an overlay of its own: the log alone can be put to its places. */
 static int show(struct ext *ext, struct device *device, struct device *overlay, bool notes, struct img_error *err) {
     ext_close_library(ext);
-    ext->overlay = overlay;
+    ext->overlay = ext->fs.shown = overlay;
     ext->fs.replayed = true;
     int ret = notes ? device_of_overlay(overlay ? overlay : device, ext->block_size, &ext->noted, err) : 0;
     return ret < 0 ? ret : ext_open_library(ext, ext->noted ? ext->noted : overlay, err);

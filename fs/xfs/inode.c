@@ -30,6 +30,14 @@ static int find_place(const struct xfs_geometry *geo, uint64_t ino, struct xfs_p
     return 0;
 }
 
+int xfs_inode_place(const struct xfs_geometry *geo, uint64_t ino, struct xfs_piece *place, struct img_error *err) {
+    uint32_t offset = 0;
+    int ret = find_place(geo, ino, place, &offset, err);
+    if (ret == 0)
+        *place = (struct xfs_piece){place->address + offset, geo->inode_size};
+    return ret;
+}
+
 static int check_identity(const struct xfs *xfs, uint64_t ino, const uint8_t *bytes, struct img_error *err) {
     const struct xfs_geometry *geo = &xfs->geo;
     const struct xfs_disk_inode *disk = (const struct xfs_disk_inode *)bytes;

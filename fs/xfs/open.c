@@ -29,6 +29,8 @@ static const struct fs_ops xfs_ops = {
     .next_data = xfs_next_data,
     .readlink = xfs_readlink,
     .xattrs = xfs_xattrs,
+    .trace = xfs_trace,
+    .alike = xfs_alike,
 };
 
 /* The disk as it is, for who reads it nevertheless. */
@@ -94,6 +96,7 @@ static int open_xfs(struct device *device, const struct probe *probe, const stru
         xfs->fs.warning = xfs->warning;
     }
     xfs->fs.root = xfs->geo.root;
+    xfs->fs.shown = xfs->device;
     *fs = &xfs->fs;
     return 0;
 }

@@ -157,6 +157,8 @@ struct xfs_inode {
 /* -ENOENT: it is not in use; -EUCLEAN. Forks point into *inode, which therefore must not be copied. */
 int xfs_inode_get(struct xfs *xfs, uint64_t ino, struct xfs_inode *inode, struct img_error *err) IMG_WARN_UNUSED;
 int xfs_stat(struct fs *fs, uint64_t ino, struct fs_stat *stat, struct img_error *err);
+/* Where the inode lies. */
+int xfs_inode_place(const struct xfs_geometry *geo, uint64_t ino, struct xfs_piece *place, struct img_error *err);
 
 /* ---- map.c: where a fork's blocks are ---- */
 
@@ -219,6 +221,11 @@ int xfs_read(struct fs *fs, uint64_t ino, void *buffer, size_t count, uint64_t o
 int xfs_next_data(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *start, uint64_t *length,
                   struct img_error *err);
 int xfs_readlink(struct fs *fs, uint64_t ino, char *target, size_t size, size_t *length, struct img_error *err);
+
+/* ---- trace.c ---- */
+
+int xfs_trace(struct fs *fs, uint64_t ino, enum fs_part part, fs_range_call call, void *opaque, struct img_error *err);
+bool xfs_alike(struct fs *a, struct fs *b);
 
 /* ---- log.c ---- */
 

@@ -276,6 +276,62 @@ static void test_differences(void **state) {
     assert_clean("after comparisons");
 }
 
+static int see_any(void *opaque, uint64_t start, uint64_t length) {
+    struct seen *seen = opaque;
+    memset(seen->bytes + start, 1, length);
+    seen->total += length;
+    seen->ranges++;
+    return 0;
+}
+
+/* Two images that are open: states, an image and its overlay, two overlays, and what lies behind their ends. */
+static void test_two_images(void **state) {
+    (void)state;
+    static uint8_t bytes[8 * MIB];
+    struct seen seen = {.bytes = bytes};
+    create_image("base", &(struct img_create_options){.format = "qcow2", .size = 2 * MIB, .cluster_size = 4096});
+    struct img *base = open_with("base", &(struct img_open_options){.flags = IMG_OPEN_WRITE});
+    write_fill(base, 0, MIB, 1);
+    must(img_snapshot_create(base, "a", NULL, &err));
+    write_fill(base, 8192, 4096, 2);
+    close_image(base);
+    base = open_with("base", &(struct img_open_options){0});
+    struct img_create_options options = {
+        .format = "qcow2", .size = 4 * MIB, .cluster_size = 4096, .backing_file = "base", .backing_format = "qcow2"};
+    create_image("one", &options);
+    options.size = 3 * MIB;
+    create_image("two", &options);
+    struct img *one = open_with("one", &(struct img_open_options){.flags = IMG_OPEN_WRITE});
+    write_fill(one, 65536, 4096, 3);
+    close_image(one);
+    one = open_with("one", &(struct img_open_options){0});
+    struct img *two = open_with("two", &(struct img_open_options){0});
+    struct img *old = open_with("base", &(struct img_open_options){.snapshot = "a"});
+
+    must(img_diff(base, base, see_any, &seen, &err));
+    assert_int_equal(seen.ranges, 0);
+    must(img_diff(old, base, see_any, &seen, &err));
+    assert_int_equal(seen.total, 4096);
+    assert_true(bytes[8192]);
+    memset(bytes, 0, sizeof(bytes));
+    seen.total = 0;
+    must(img_diff(two, one, see_any, &seen, &err));
+    assert_int_equal(seen.total, 4096 + MIB);
+    assert_true(bytes[65536] && bytes[3 * MIB] && !bytes[8192]);
+    seen.total = 0;
+    must(img_diff(one, old, see_any, &seen, &err));
+    assert_int_equal(seen.total, 4096 + 4096 + 2 * MIB);
+    close_image(old);
+    close_image(two);
+    close_image(base);
+
+    create_image("other", &(struct img_create_options){.format = "qcow2", .size = 2 * MIB});
+    struct img *other = open_with("other", &(struct img_open_options){0});
+    assert_int_equal(img_diff(one, other, see_any, &seen, &err), -ENOTSUP);
+    close_image(other);
+    close_image(one);
+}
+
 /* ---- a host that fails ------------------------------------------------------------------------------------ */
 
 static struct img *open_faulty(struct faulty *f) {
@@ -520,6 +576,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_refusals, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_ids, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_differences, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_two_images, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_lack_of_space, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_deletion_without_room, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_space_is_given_back, enter_folder, leave_folder),
