@@ -34,6 +34,8 @@
     F(archive_entry_sourcepath)                                                                                        \
     F(archive_entry_symlink)                                                                                           \
     F(archive_entry_uid)                                                                                               \
+    F(archive_entry_xattr_add_entry)                                                                                   \
+    F(archive_entry_xattr_clear)                                                                                       \
     F(archive_entry_xattr_count)                                                                                       \
     F(archive_entry_xattr_next)                                                                                        \
     F(archive_entry_xattr_reset)                                                                                       \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* pack.c - see pack.h. The format is pax, whose names are taken as bytes and whose attributes keep everything that the
- * host has: owners, times to the nanosecond, links, holes, ACLs, extended attributes. */
+/* pack.c - see pack.h. The format is pax, whose names are taken as bytes and whose attributes keep what the host has:
+ * owners, times to the nanosecond, links, holes, ACLs, capabilities, the user's extended attributes. */
 #include "pack.h"
 
 #include <errno.h>
@@ -39,16 +39,16 @@ static void put_data(struct packing *p, const char *path) {
     int ret;
     while ((ret = la.archive_read_data_block(p->from, &bytes, &count, &offset)) == ARCHIVE_OK) {
         /* The writer leaves the holes out by itself; it wants to be given them. */
-        while (written < offset) {
+        while (written < offset && !p->failed) {
             size_t gap = offset - written < (la_int64_t)sizeof(zeroes) ? (size_t)(offset - written) : sizeof(zeroes);
             if (la.archive_write_data(p->to, zeroes, gap) < 0)
                 tell(p, p->to, path);
             written += (la_int64_t)gap;
         }
-        if (la.archive_write_data(p->to, bytes, count) < 0) {
+        if (!p->failed && la.archive_write_data(p->to, bytes, count) < 0)
             tell(p, p->to, path);
+        if (p->failed)
             return;
-        }
         written += (la_int64_t)count;
     }
     if (ret != ARCHIVE_EOF)
@@ -64,12 +64,29 @@ static void put(struct packing *p, struct archive_entry *entry) {
         put_data(p, la.archive_entry_sourcepath(entry));
 }
 
+/* Of the host's attributes only those that mean the same in a guest: its labels and the marks of its overlays do not. */
+static void keep_attributes(struct archive_entry *entry) {
+    struct archive_entry *all = la.archive_entry_xattr_count(entry) > 0 ? la.archive_entry_clone(entry) : NULL;
+    const char *name;
+    const void *value;
+    size_t length;
+    if (!all)
+        return;
+    la.archive_entry_xattr_clear(entry);
+    la.archive_entry_xattr_reset(all);
+    while (la.archive_entry_xattr_next(all, &name, &value, &length) == ARCHIVE_OK)
+        if (strncmp(name, "user.", 5) == 0 || strcmp(name, "security.capability") == 0)
+            la.archive_entry_xattr_add_entry(entry, name, value, length);
+    la.archive_entry_free(all);
+}
+
 static void pack_one(struct packing *p, struct archive_entry *entry) {
     struct archive_entry *later = NULL;
     const char *path = la.archive_entry_pathname(entry);
     char *kept = text_copy(strlen(path) > p->cut ? path + p->cut : ".");
     la.archive_entry_set_pathname(entry, kept);
     free(kept);
+    keep_attributes(entry);
     la.archive_entry_linkify(p->links, &entry, &later);
     if (entry)
         put(p, entry);

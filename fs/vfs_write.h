@@ -7,7 +7,7 @@
  * kill or an error before that leaves is the filesystem as it was. A driver with a journal commits by itself when its
  * journal or its memory would not hold more, but only as the first thing of a create, link, unlink or rename: so a new
  * file with its data and attributes, and what it replaces, are in one whole. A driver without a journal (ext2, FAT)
- * orders its writes so that the worst is lost space, and says so in `promise`.
+ * orders its writes so that the worst is lost space, and says so in `whole`.
  *
  * After a commit that failed, or an error that is not one of the arguments' or of space, the driver takes no more
  * changes (-EIO): the filesystem must be opened anew.

@@ -202,6 +202,18 @@ img: /boot/pipe: FAT has only files and directories" "what cannot be is said wit
 }
 
 # ---- attributes ----
+fresh a.img 16M -t ext4
+echo one >kept
+if setfattr -n trusted.overlay.opaque -v y kept 2>/dev/null && setfattr -n security.other -v label kept 2>/dev/null; then
+    setfattr -n user.note -v here kept
+    setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= kept
+    setfacl -m u:7:rw kept
+    into copy-in a.img kept /
+    is "$status:$(debugfs -R 'ea_list /kept' a.img 2>/dev/null | sed -n 's/^ *\([a-z._]*\) .*/\1/p' | sort | tr '\n' ' ')" \
+        "0:security.capability system.posix_acl_access user.note " "the host's own marks are not the guest's"
+else
+    skip "the host's own marks are not the guest's" "only root can make them"
+fi
 fresh a.img 16M -t ext4 -b 1024
 echo one >attr && setfattr -n user.small -v here attr 2>/dev/null && {
     setfattr -n user.large -v "$(printf 'v%.0s' $(seq 2000))" attr
