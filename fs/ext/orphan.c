@@ -108,9 +108,7 @@ struct orphan_block {
 static int read_block(struct ext *ext, struct node *file, struct orphan_block *block, struct img_error *err) {
     struct run run;
     int ret = map_find(ext, file, block->logical, &run, err);
-    if (ret == 0)
-        ret = ext_read_block(ext, file->ino, run.physical, block->numbers, err);
-    if (ret < 0)
+    if (ret < 0 || (ret = ext_read_block(ext, file->ino, run.physical, block->numbers, err)) < 0)
         return ret;
     block->physical = run.physical;
     const struct ext4_orphan_block_tail *tail = (const void *)(block->numbers + block->count);
@@ -131,14 +129,12 @@ static int take_out(struct ext *ext, struct orphan_block *block, size_t i, struc
 static int release_block(struct ext *ext, struct orphan_block *block, struct img_error *err) {
     int ret = 0;
     for (size_t i = 0; i < block->count && ret == 0; i++) {
-        struct ext2_inode_large *inode;
+        struct ext2_inode_large *inode = NULL;
         uint32_t ino = le32toh(block->numbers[i]);
         if (ino == 0)
             continue;
         ret = change_begin(ext, err);
-        if (ret == 0)
-            ret = read_orphan(ext, ino, &inode, err);
-        if (ret < 0)
+        if (ret < 0 || (ret = read_orphan(ext, ino, &inode, err)) < 0)
             break;
         ret = take_out(ext, block, i, err);
         if (ret == 0)

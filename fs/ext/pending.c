@@ -220,9 +220,7 @@ static int enter(struct ext *ext, const struct remap *map, bool extents, struct 
         }
         blocks += map->runs[i].length;
     }
-    if (ret == 0)
-        ret = inode_read(ext, map->ino, &inode, err);
-    if (ret < 0)
+    if (ret < 0 || (ret = inode_read(ext, map->ino, &inode, err)) < 0)
         return ret;
     ext2fs_iblk_add_blocks(ext->lib, (struct ext2_inode *)inode, blocks);
     ret = inode_write(ext, map->ino, inode, err);
