@@ -152,7 +152,7 @@ def main():
         make()
     count = int(sys.argv[2])
     many(count)
-    sparse(5 << 30 if count > 1000 else 40 << 20)
+    sparse(5 << 30 if count > 1000 and not plain else 40 << 20)
     put('times', (0, b'old and new'))
     os.utime('times', ns=(-10 ** 18 + 100, 4 * 10 ** 18 + 700))
 

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """xfs_tree.py DIR [SIZE]: fills a mounted XFS with every form that names, maps and attributes have on the disk, each by its
-own folder. SIZE: small (default), large (15,000 files and more, fragmented files with deep trees). The same each time."""
+own folder. SIZE: small (default), large (15,000 files and more, fragmented files with deep trees), tiny (a few of each, for a
+slow machine). The same each time."""
 import os
 import random
 import socket
@@ -152,20 +153,21 @@ def removed(top):
 
 
 def main():
-    top, large = sys.argv[1], sys.argv[2:] == ['large']
+    top, large, tiny = sys.argv[1], sys.argv[2:] == ['large'], sys.argv[2:] == ['tiny']
     block = os.statvfs(top).f_bsize
-    for count in (0, 1, 5, 20, 100, 400, 3000):
+    for count in (0, 1, 5, 20, 100, 400) + (() if tiny else (3000,)):
         names('%s/names/%d' % (top, count), count)
-    names(top + '/names/long', 300, 255)
+    names(top + '/names/long', 30 if tiny else 300, 255)
     holes(top + '/holes', block)
     links(top + '/links')
     nodes(top + '/nodes')
-    attributes(top + '/attributes', 500)
+    attributes(top + '/attributes', 60 if tiny else 500)
     acls(top + '/acls')
     strange(top + '/strange')
-    removed(top + '/removed')
+    if not tiny:
+        removed(top + '/removed')
     os.makedirs(top + '/fragments')
-    for count in (3, 30, 300):
+    for count in (3, 30, 50 if tiny else 300):
         fragments('%s/fragments/%d' % (top, count), count, block)
     if large:
         names(top + '/names/huge', 15000, 30)

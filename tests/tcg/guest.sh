@@ -5,10 +5,14 @@
 #   NAME.tree   what the kernel shows of it (tests/guest/tree.py)
 #   NAME.space  what statfs says
 # shellcheck shell=bash disable=SC2034
-set -eux
+set -eu
+set -x # on the console
 export TEST_DIR=. TEST_DEV=. QA_CHECK_FS=yes # so that mkfs.xfs makes small ones
 export DM_DISABLE_UDEV=1                     # nobody listens
 guest=/tests/guest
+# How much is filled in: trees of tests/guest/xfs_tree.py, numbers of files
+large=large small=small many=15000 few=300 hole=300000000
+[ "$(cat /work/size)" = all ] || large=tiny small=tiny many=100 few=30 hole=10000000
 : >/work/compare
 
 load() { /modprobe -a "$@"; }

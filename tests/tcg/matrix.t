@@ -3,7 +3,7 @@
 # Disks as systems have them, made and filled by Debian's kernel in an emulated machine (tests/tcg/boot), for what this
 # machine's kernel may not have: XFS version 4, FAT, NTFS, tables of partitions, logical volumes, LUKS. Each file that the
 # kernel there shows, with every attribute and byte, is what fs/ reads of the same disks. Run by make guest-matrix;
-# GUEST_LAYOUTS: only these.
+# GUEST_LAYOUTS: only these. GUEST_MATRIX=quick: small trees, to try the scripts.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../cli/lib.sh"
 
@@ -33,6 +33,7 @@ layout() {
         disks+=("$disk")
     done
     rm -rf out && mkdir out
+    echo "${GUEST_MATRIX:-all}" >out/size
     began=$SECONDS
     "$top/tests/tcg/boot" "$kernel" out "$top/tests/tcg/layouts/$name.sh" "${disks[@]}"
     status=$?

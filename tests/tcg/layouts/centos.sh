@@ -13,8 +13,8 @@ backup { backup = 0 archive = 0 }
 activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
 END
 mkfs.xfs -q -f -m crc=0 /dev/vda1
-fill /dev/vda1 rw python3 "$guest/xfs_tree.py" /mnt small
-shown boot all /dev/vda1 /dev/vda1 rw
+fill /dev/vda1 rw python3 "$guest/xfs_tree.py" /mnt $small
+shown boot all /dev/vda1 /dev/vda1 noatime
 pvcreate -q /dev/vda2 /dev/vdb
 vgcreate -q centos /dev/vda2 /dev/vdb
 lvcreate -q -y -L 300M -n root centos /dev/vda2
@@ -26,12 +26,12 @@ lvcreate -q -y -L 100M --type mirror -m 1 --mirrorlog core -n srv centos
 lvcreate -q -y -L 64M -n opt centos /dev/vda2
 lvextend -q -L 128M /dev/centos/opt /dev/vdb # two pieces on two disks
 for lv in root home var srv opt; do
-    checksums=0 files=small
-    [ $lv != root ] || files=large
+    checksums=0 files=$small
+    [ $lv != root ] || files=$large
     [ $lv != var ] || checksums=1
     mkfs.xfs -q -f -m crc=$checksums /dev/centos/$lv
     fill /dev/centos/$lv rw python3 "$guest/xfs_tree.py" /mnt $files
-    shown $lv all /dev/centos/$lv /dev/centos/$lv rw
+    shown $lv all /dev/centos/$lv /dev/centos/$lv noatime
 done
 lvs -a --noheadings -o lv_name,segtype,devices,sync_percent
 vgchange -q -an centos

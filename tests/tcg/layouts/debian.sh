@@ -14,11 +14,11 @@ start=1026048, size=131072, type=83
 start=1159168, size=131072, type=83
 END
 grep vda /proc/partitions
-for part in '1 ext4 15000' '6 ext4 300' '7 ext3 300' '8 ext2 300'; do
+for part in "1 ext4 $many" "6 ext4 $few" "7 ext3 $few" "8 ext2 $few"; do
     # shellcheck disable=SC2086 # three words
     set -- $part
     mke2fs -q -F -t "$2" -N $(($3 + 5000)) "/dev/vda$1"
-    fill "/dev/vda$1" rw "$guest/fill" /mnt "$3"
-    shown "part$1" all "/dev/vda$1" "/dev/vda$1" rw
+    fill "/dev/vda$1" rw "$guest/fill" /mnt "$3" $hole
+    shown "part$1" all "/dev/vda$1" "/dev/vda$1" noatime
 done
 mkswap -q /dev/vda5

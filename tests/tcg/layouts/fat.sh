@@ -12,6 +12,6 @@ one() { # NAME DEVICE WIDTH FILES mkfs.vfat's options...
     fill "$device" "$options" python3 "$guest/fat-tree.py" /mnt "$files"
     shown "$name" all "$device" "$device" "$options"
 }
-one fat12 /dev/vda 12 300
-one fat16 /dev/vdb 16 2000
-one fat32 /dev/vdc 32 15000 -s 1
+one fat12 /dev/vda 12 $few
+one fat16 /dev/vdb 16 $((many / 5))
+one fat32 /dev/vdc 32 $many -s 1

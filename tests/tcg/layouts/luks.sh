@@ -15,13 +15,13 @@ opened() {
 }
 opened /dev/vda --type luks1
 mke2fs -q -F -t ext4 /dev/mapper/open
-fill /dev/mapper/open rw "$guest/fill" /mnt 300
-shown luks1 all "/dev/mapper/luks-$uuid" /dev/mapper/open rw
+fill /dev/mapper/open rw "$guest/fill" /mnt $few $hole
+shown luks1 all "/dev/mapper/luks-$uuid" /dev/mapper/open noatime
 cryptsetup close open
 opened /dev/vdb --type luks2 --pbkdf pbkdf2 --sector-size 4096
 mkfs.xfs -q -f -s size=4096 /dev/mapper/open
-fill /dev/mapper/open rw python3 "$guest/xfs_tree.py" /mnt small
-shown luks2 all "/dev/mapper/luks-$uuid" /dev/mapper/open rw
+fill /dev/mapper/open rw python3 "$guest/xfs_tree.py" /mnt $small
+shown luks2 all "/dev/mapper/luks-$uuid" /dev/mapper/open noatime
 cryptsetup close open
 iterations=4
 opened /dev/vdc --type luks2 --pbkdf argon2id --pbkdf-memory 64 --sector-size 512 -c aes-cbc-essiv:sha256 -s 256
@@ -32,7 +32,7 @@ pvcreate -q /dev/mapper/open
 vgcreate -q inside /dev/mapper/open
 lvcreate -q -y -l 100%FREE -n root inside
 mke2fs -q -F -t ext4 /dev/inside/root
-fill /dev/inside/root rw "$guest/fill" /mnt 300
-shown lvm-in-luks all /dev/inside/root /dev/inside/root rw
+fill /dev/inside/root rw "$guest/fill" /mnt $few $hole
+shown lvm-in-luks all /dev/inside/root /dev/inside/root noatime
 vgchange -q -an inside
 cryptsetup close open

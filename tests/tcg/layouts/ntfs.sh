@@ -6,7 +6,7 @@
 load fuse
 mkntfs -q -F -f -L one /dev/vda
 ntfs-3g -o compression /dev/vda /mnt
-python3 "$guest/ntfs-tree.py" /mnt 3000
+python3 "$guest/ntfs-tree.py" /mnt $few
 umount /mnt
 ntfs-3g -o ro /dev/vda /mnt
 echo ntfs-3g ntfs-3g /dev/vda >>/work/compare
@@ -17,6 +17,6 @@ load ntfs3
 shown ntfs3 ntfs /dev/vda /dev/vda umask=0
 mkntfs -q -F -f -L two /dev/vdb
 mount -t ntfs3 -o umask=0 /dev/vdb /mnt
-python3 "$guest/ntfs-tree.py" /mnt 22500 --plain
+python3 "$guest/ntfs-tree.py" /mnt $((many * 3 / 2)) --plain
 umount /mnt
 shown by-ntfs3 ntfs /dev/vdb /dev/vdb umask=0

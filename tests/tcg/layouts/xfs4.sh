@@ -10,10 +10,10 @@ one() {
     shift 3
     mkfs.xfs -q -f -m crc=0 "$@" "$device"
     fill "$device" rw python3 "$guest/xfs_tree.py" /mnt "$size"
-    shown "$name" all "$device" "$device" rw
+    shown "$name" all "$device" "$device" noatime
 }
-one large /dev/vda large -n ftype=0
-one types /dev/vdb small -n ftype=1
-one small-blocks /dev/vdc small -b size=1024 -n size=4096
-one old-log /dev/vdd small -l version=1 -i attr=1,projid32bit=0
-one lazy /dev/vde small -i size=1024 -l lazy-count=0
+one large /dev/vda $large -n ftype=0
+one types /dev/vdb $small -n ftype=1
+one small-blocks /dev/vdc $small -b size=1024 -n size=4096
+one old-log /dev/vdd $small -l version=1 -i attr=1,projid32bit=0
+one lazy /dev/vde $small -i size=1024 -l lazy-count=0
