@@ -249,11 +249,12 @@ xfs() { # NAME SIZE mkfs.xfs's options...
 wrapped=no
 ext 'ext4' rw -t ext4
 ext 'data in the journal' data=journal -t ext4
-ext 'fast commit' rw -t ext4 -O fast_commit
 if [ "${GUEST_CRASHES:-}" = all ]; then
     ext 'data written back' data=writeback -t ext4
+    # Not in the sample: kernel 6.18 has ended in a BUG of its own when it replayed fast commits (with inline data, which
+    # is therefore left out), and what syncs hangs then until the machine is started again.
+    ext 'fast commit' rw -t ext4 -O fast_commit -b 4096 -J size=16,fast_commit_size=4096
     ext 'fast commit, small blocks' rw -t ext4 -O fast_commit -b 1024
-    # With inline data kernel 6.18 ends in a BUG of its own when it replays fast commits, and hangs all that sync.
     ext 'fast commit, no checksums' rw -t ext4 -O 'fast_commit,^metadata_csum'
     ext 'ext3' rw -t ext3
     ext 'small journal' rw -t ext4 -b 1024 -J size=1
@@ -267,7 +268,7 @@ if [ "${GUEST_CRASHES:-}" = all ]; then
 fi
 
 # The smallest logs that mkfs.xfs makes of each kind, so that they are written around.
-wrapped=yes
+[ "${GUEST_CRASHES:-}" != all ] || wrapped=yes
 xfs 'xfs, small log' 64M -l size=6m
 if [ "${GUEST_CRASHES:-}" = all ]; then
     xfs 'xfs, reverse map' 128M -l size=13m -m rmapbt=1,reflink=1

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -215,6 +216,13 @@ static void answer_request(const struct fuse_in_header *in) {
 
 /* ---- the program ---- */
 
+static volatile sig_atomic_t told_to_stop;
+
+static void on_signal(int number) {
+    (void)number;
+    told_to_stop = 1;
+}
+
 static void serve(void) {
     static unsigned char request[ROOM] __attribute__((aligned(8)));
     ssize_t got = read(fuse, request, sizeof(request));
@@ -266,7 +274,9 @@ int main(int argc, char **argv) {
     printf("%s served\n", argv[1]);
     fflush(stdout);
     setvbuf(stdin, NULL, _IONBF, 0); /* what poll sees is what is there */
-    for (;;) {
+    signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
+    while (!told_to_stop) {
         struct pollfd polled[] = {{.fd = fuse, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
         int count = poll(polled, 2, cut.wanted ? IDLE_MS : -1);
         if (count == 0)
