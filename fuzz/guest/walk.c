@@ -163,7 +163,7 @@ static void read_file(struct fs *fs, const struct fs_stat *stat) {
     for (unsigned i = 0; i < 50 && fs->ops->next_data; i++) {
         if (!check(fs->ops->next_data(fs, stat->ino, at, &start, &length, &err), &err, "next_data"))
             break;
-        if (start < at || !length || start + length < start)
+        if (start < at || !length || start + length < start || start + length > stat->size)
             fuzz_fail("data behind %lu: %lu+%lu", (unsigned long)at, (unsigned long)start, (unsigned long)length);
         at = start + length;
     }
