@@ -64,7 +64,8 @@ static void put(struct packing *p, struct archive_entry *entry) {
         put_data(p, la.archive_entry_sourcepath(entry));
 }
 
-/* Of the host's attributes only those that mean the same in a guest: its labels and the marks of its overlays do not. */
+/* Of the host's attributes only those that mean the same in a guest: its labels and the marks of its overlays do not.
+ */
 static void keep_attributes(struct archive_entry *entry) {
     struct archive_entry *all = la.archive_entry_xattr_count(entry) > 0 ? la.archive_entry_clone(entry) : NULL;
     const char *name;
