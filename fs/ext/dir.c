@@ -16,6 +16,7 @@
 
 #include "changes.h"
 #include "dir.h"
+#include "write.h"
 
 int dir_damaged(struct visit *visit, const char *what, uint64_t value) {
     return fail(visit->err, -EUCLEAN, "The directory of inode %" PRIu64 " is damaged: %s %" PRIu64, visit->node->ino,
@@ -244,6 +245,8 @@ int ext_lookup(struct fs *fs, uint64_t dir, const char *name, size_t length, uin
     const struct change *change = changed_entry(visit.ext, dir, name, length);
     if (change)
         visit.found = change->ino;
+    if (visit.ext->writer && room_lacks(visit.ext, dir, name, length))
+        return fail(err, -ENOENT, "No such file or directory");
     int ret = change ? 0 : visit_directory(&visit, dir);
     if (ret < 0)
         return ret;

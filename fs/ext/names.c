@@ -66,18 +66,21 @@ int touch_directory(struct ext *ext, uint64_t dir, int links, struct img_error *
 }
 
 int put_entry(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, uint32_t mode, struct img_error *err) {
-    errcode_t code = ext2fs_link(ext->lib, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
+    errcode_t code = room_link(ext, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
     if (code == EXT2_ET_DIR_NO_SPACE) {
         code = ext2fs_expand_dir(ext->lib, (ext2_ino_t)dir);
         if (!code)
-            code = ext2fs_link(ext->lib, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
+            code = room_link(ext, (ext2_ino_t)dir, name, (ext2_ino_t)ino, type_in_directory(mode));
     }
+    if (!code && writer_of(ext)->names.dir == dir)
+        names_add(&writer_of(ext)->names, name, strlen(name));
     forget_nodes(ext);
     return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
 }
 
 int take_entry(struct ext *ext, uint64_t dir, const char *name, struct img_error *err) {
     errcode_t code = ext2fs_unlink(ext->lib, (ext2_ino_t)dir, name, 0, 0);
+    room_forget(ext);
     forget_nodes(ext);
     return code ? change_failed(ext, code, "A directory cannot be changed", err) : 0;
 }
@@ -263,17 +266,14 @@ int make_plain(struct ext *ext, uint64_t ino, const struct fs_new *file, struct 
     return ret;
 }
 
-/* The library makes the inode, its blocks and the entry; owners and the rest come after it. */
+/* The library makes the inode and its blocks; owners, the rest and the entry come after it. */
 static int make_by_library(struct ext *ext, uint64_t dir, const char *name, uint64_t ino, const struct fs_new *file,
                            struct img_error *err) {
     bool directory = S_ISDIR(file->mode);
-    errcode_t code = EXT2_ET_DIR_NO_SPACE;
-    for (int tries = 0; tries < 2 && code == EXT2_ET_DIR_NO_SPACE; tries++) {
-        if (tries > 0 && (code = ext2fs_expand_dir(ext->lib, (ext2_ino_t)dir)) != 0)
-            break;
-        code = directory ? ext2fs_mkdir(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, name)
-                         : ext2fs_symlink(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, name, file->target);
-    }
+    errcode_t code = directory ? ext2fs_mkdir(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, NULL)
+                               : ext2fs_symlink(ext->lib, (ext2_ino_t)dir, (ext2_ino_t)ino, NULL, file->target);
+    if (directory && writer_of(ext)->names.dir == ino)
+        names_free(&writer_of(ext)->names);
     forget_nodes(ext);
     if (code)
         return change_failed(ext, code, directory ? "A directory cannot be made" : "A link cannot be made", err);
@@ -284,7 +284,7 @@ static int make_by_library(struct ext *ext, uint64_t dir, const char *name, uint
     fill_inode(ext, inode, file);
     ret = inode_write(ext, ino, inode, err);
     free(inode);
-    return ret;
+    return ret < 0 ? ret : put_entry(ext, dir, name, ino, file->mode, err);
 }
 
 int ext_create(struct fs *fs, uint64_t dir, const char *name, size_t length, const struct fs_new *file, uint64_t *ino,

@@ -16,6 +16,7 @@
 #ifndef FS_EXT_WRITE_H
 #define FS_EXT_WRITE_H
 
+#include "../names.h"
 #include "../vfs_write.h"
 #include "journal.h"
 
@@ -60,6 +61,9 @@ struct writer {
     struct journal *journal; /* NULL: there is none */
     uint64_t blocks;         /* of a transaction, its descriptors and its commit block included */
     struct fs_write_ops ops; /* whole where there is a journal */
+    uint64_t room_dir;       /* room.c: the directory that got a name last; 0: none is remembered */
+    uint64_t room_block;     /* ... before this block of it there is no room */
+    struct names names;      /* ... and the names that it may have */
     bool broken;             /* a change ended in the middle: nothing more may be committed */
 };
 
@@ -140,6 +144,15 @@ int ext_set_size(struct fs *fs, uint64_t ino, uint64_t size, struct img_error *e
 int ext_set_attributes(struct fs *fs, uint64_t ino, const struct fs_attributes *attributes, struct img_error *err);
 int ext_set_xattr(struct fs *fs, uint64_t ino, const char *name, const void *value, size_t length,
                   struct img_error *err);
+
+/* ---- room.c ---- */
+
+/* ext2fs_link, which needs no look at all of the directory when it is the one of the last call. */
+errcode_t room_link(struct ext *ext, ext2_ino_t dir, const char *name, ext2_ino_t ino, int type);
+/* A name has gone: there may be room before. */
+void room_forget(struct ext *ext);
+/* True: the directory has no such name, and need not be read for it. */
+bool room_lacks(struct ext *ext, uint64_t dir, const char *name, size_t length);
 
 /* ---- names.c ---- */
 

@@ -129,6 +129,7 @@ void writer_close(struct ext *ext) {
     alloc_close(ext);
     log_close(ext);
     dirty_free(ext->writer->dirty);
+    names_free(&ext->writer->names);
     free(ext->writer);
     ext->writer = NULL;
 }

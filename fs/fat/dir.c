@@ -248,9 +248,11 @@ int fat_dir_next(struct fat_dir *dir, struct fat_entry *entry, struct img_error 
 int fat_find_entry(struct fat *fat, uint64_t dir, const char *name, size_t length, struct fat_entry *entry,
                    struct img_error *err) {
     struct fat_dir *d;
-    int ret = fat_dir_open(fat, dir, &d, err);
     while (length && name[length - 1] == '.')
         length--;
+    if (fat->writer && fat_lacks(fat, dir, name, length))
+        return fail(err, -ENOENT, "There is no such file in the directory");
+    int ret = fat_dir_open(fat, dir, &d, err);
     while (ret >= 0 && (ret = fat_dir_next(d, entry, err)) > 0) {
         if (fat_same_name(name, length, entry->alias, entry->alias_length) ||
             fat_same_name(name, length, entry->name, entry->length))

@@ -99,15 +99,34 @@ static int lengthen(struct fat_dir *dir, struct img_error *err) {
     return ret;
 }
 
+/* The directory at its front, or behind the places that were found last. */
+static int begin_search(struct fat *fat, uint64_t ino, bool front, struct fat_dir **dir, struct img_error *err) {
+    struct fat_writer *w = fat->writer;
+    if (front || !w->room || w->room_ino != ino)
+        return fat_dir_open(fat, ino, dir, err);
+    *dir = w->room;
+    w->room = NULL;
+    return 0;
+}
+
+static void keep_place(struct fat *fat, uint64_t ino, const struct fat_dir *dir) {
+    struct fat_writer *w = fat->writer;
+    if (!w->room && !(w->room = malloc(sizeof(*w->room))))
+        return;
+    *w->room = *dir;
+    w->room_ino = ino;
+}
+
 /* Places for `need` slots one behind the other; whatever lies behind the end of the directory is free. */
-static int find_places(struct fat *fat, uint64_t ino, unsigned need, uint64_t *places, struct img_error *err) {
+static int search_places(struct fat *fat, uint64_t ino, bool front, unsigned need, uint64_t *places,
+                         struct img_error *err) {
     struct fat_dir *dir = NULL;
     struct fat_slot slot = {.attributes = 0};
     static const struct fat_slot end;
     unsigned count = 0;
     bool behind = false;
     uint64_t at;
-    int ret = fat_dir_open(fat, ino, &dir, err);
+    int ret = begin_search(fat, ino, front, &dir, err);
     if (ret < 0)
         return ret;
     dir->whole = true;
@@ -125,6 +144,8 @@ static int find_places(struct fat *fat, uint64_t ino, unsigned need, uint64_t *p
         else
             count = 0;
     }
+    if (ret >= 0)
+        keep_place(fat, ino, dir);
     if (ret >= 0 && behind) { /* the end moves to the next slot, if there is one */
         ret = fat_dir_slot(dir, &slot, &at, err);
         if (ret > 0 && slot.name[0] != FAT_END_OF_DIRECTORY)
@@ -134,10 +155,80 @@ static int find_places(struct fat *fat, uint64_t ino, unsigned need, uint64_t *p
     return ret < 0 ? ret : 0;
 }
 
+/* Short runs of free slots may have been passed over. */
+static int find_places(struct fat *fat, uint64_t ino, unsigned need, uint64_t *places, struct img_error *err) {
+    bool front = !fat->writer->room || fat->writer->room_ino != ino;
+    int ret = search_places(fat, ino, front, need, places, err);
+    return ret == -ENOSPC && !front ? search_places(fat, ino, true, need, places, err) : ret;
+}
+
+/* ---- names that a directory may have ---- */
+
+/* As fat_same_name sees it. Longer ones are none. */
+static size_t fold(const char *name, size_t length, char folded[FS_NAME_MAX]) {
+    length = length < FS_NAME_MAX ? length : FS_NAME_MAX;
+    for (size_t i = 0; i < length; i++)
+        folded[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+    return length;
+}
+
+static void add_folded(struct names *names, const char *name, size_t length) {
+    char folded[FS_NAME_MAX];
+    names_add(names, folded, fold(name, length, folded));
+}
+
+static int gather_aliases(struct fat *fat, uint64_t ino, struct names *aliases) {
+    struct fat_dir *dir;
+    struct fat_slot slot;
+    uint64_t at;
+    int ret = fat_dir_open(fat, ino, &dir, NULL);
+    while (ret >= 0 && (ret = fat_dir_slot(dir, &slot, &at, NULL)) > 0)
+        names_add(aliases, slot.name, FAT_SHORT);
+    free(dir);
+    return ret;
+}
+
+static int gather_names(struct fat *fat, uint64_t ino, struct names *names) {
+    struct fat_dir *dir = NULL;
+    struct fat_entry *entry = malloc(sizeof(*entry));
+    int ret = entry ? fat_dir_open(fat, ino, &dir, NULL) : -ENOMEM;
+    while (ret >= 0 && (ret = fat_dir_next(dir, entry, NULL)) > 0) {
+        add_folded(names, entry->name, entry->length);
+        add_folded(names, entry->alias, entry->alias_length);
+    }
+    free(dir);
+    free(entry);
+    return ret;
+}
+
+bool fat_lacks(struct fat *fat, uint64_t dir, const char *name, size_t length) {
+    struct fat_writer *w = fat->writer;
+    char folded[FS_NAME_MAX];
+    if (w->names.dir != dir && w->room && w->room_ino == dir) { /* the first file may be the last */
+        names_begin(&w->names, dir);
+        names_begin(&w->aliases, dir);
+        if (gather_names(fat, dir, &w->names) < 0 || gather_aliases(fat, dir, &w->aliases) < 0) {
+            names_free(&w->names);
+            names_free(&w->aliases);
+        }
+    }
+    return names_lack(&w->names, dir, folded, fold(name, length, folded));
+}
+
+void fat_forget(struct fat *fat) {
+    struct fat_writer *w = fat->writer;
+    free(w->room);
+    w->room = NULL;
+    names_free(&w->names);
+    names_free(&w->aliases);
+}
+
 static int has_alias(struct fat *fat, uint64_t ino, const uint8_t alias[FAT_SHORT], struct img_error *err) {
     struct fat_dir *dir;
     struct fat_slot slot;
     uint64_t at;
+    if (fat->writer->aliases.dir == ino) /* if two should have one number, there are other names enough */
+        return !names_lack(&fat->writer->aliases, ino, alias, FAT_SHORT);
     int ret = fat_dir_open(fat, ino, &dir, err);
     while (ret >= 0 && (ret = fat_dir_slot(dir, &slot, &at, err)) > 0)
         if (!(slot.attributes & FAT_VOLUME) && memcmp(slot.name, alias, FAT_SHORT) == 0)
@@ -202,9 +293,16 @@ int fat_add_entry(struct fat *fat, uint64_t dir, const char *name, size_t length
     }
     if (ret == 0)
         ret = fat_put_slot(fat, places[parts], &last, FAT_PUT, err);
-    if (ret == 0)
-        *ino = places[parts] / FAT_SLOT;
-    return ret;
+    if (ret < 0)
+        return ret;
+    *ino = places[parts] / FAT_SLOT;
+    if (fat->writer->names.dir == dir) {
+        char text[FAT_SHORT_TEXT];
+        add_folded(&fat->writer->names, name, length);
+        add_folded(&fat->writer->names, text, fat_short_name(&last, text));
+        names_add(&fat->writer->aliases, last.name, FAT_SHORT);
+    }
+    return 0;
 }
 
 /* ---- removing ---- */
@@ -223,6 +321,7 @@ static int mark_deleted(struct fat *fat, uint64_t at, enum fat_phase phase, stru
 
 int fat_remove_entry(struct fat *fat, const struct fat_entry *entry, enum fat_phase phase, struct img_error *err) {
     int ret = mark_deleted(fat, entry->at, phase, err);
+    fat_forget(fat); /* there is room before, and a directory's number may be another one's next */
     for (unsigned i = 0; i < entry->long_slots && ret == 0; i++)
         ret = mark_deleted(fat, entry->long_at[i], phase, err);
     return ret;

@@ -459,6 +459,7 @@ static int fat_commit(struct fs *fs, struct img_error *err) {
     if (ret < 0)
         return ret;
     fs->commits++;
+    fat_forget(fat);
     fat->writer->change_count = 0;
     fat->block_count = 0;
     fat_unpin(fat);
@@ -522,6 +523,7 @@ void fat_close_writer(struct fat *fat) {
     if (!fat->writer)
         return;
     fat_unpin(fat);
+    fat_forget(fat);
     free(fat->writer->pinned);
     free(fat->writer->changes);
     free(fat->writer->given_back);

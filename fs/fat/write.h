@@ -19,6 +19,7 @@
 #ifndef FS_FAT_WRITE_H
 #define FS_FAT_WRITE_H
 
+#include "../names.h"
 #include "../vfs_write.h"
 #include "fat.h"
 
@@ -48,6 +49,11 @@ struct fat_writer {
     uint32_t next_free; /* where the search for a free cluster begins */
     uint64_t free;      /* clusters that are free on the disk and not taken */
     uint32_t info_sector;
+    /* Of the directory that got a name last: where the search for room goes on, and which names it may have: as they
+     * are compared, and the short ones as they are in the slots. */
+    struct fat_dir *room;
+    uint64_t room_ino;
+    struct names names, aliases;
     bool broken; /* a commit failed */
 };
 
@@ -77,6 +83,10 @@ int fat_write_slots(struct fat *fat, enum fat_phase phase, bool *any, struct img
 /* A new entry with all but the name taken from `slot`. -EINVAL: FAT has no such names. -ENOSPC. */
 int fat_add_entry(struct fat *fat, uint64_t dir, const char *name, size_t length, const struct fat_slot *slot,
                   uint64_t *ino, struct img_error *err);
+/* True: the directory has no such name, and need not be read for it. */
+bool fat_lacks(struct fat *fat, uint64_t dir, const char *name, size_t length);
+/* What is remembered of directories. */
+void fat_forget(struct fat *fat);
 int fat_remove_entry(struct fat *fat, const struct fat_entry *entry, enum fat_phase phase, struct img_error *err);
 
 /* ---- write.c ---- */
