@@ -35,8 +35,11 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
     char *path = text_of(source, "file");
     if (!path)
         path = text_of(source, "dev");
+    char *sector = text_of(child(disk, "blockio"), "logical_block_size");
+    unsigned sector_size = sector && strcmp(sector, "4096") == 0 ? 4096 : 512;
     bool is_disk = !device || strcmp(device, "disk") == 0;
     free(device);
+    free(sector);
     if (!is_disk)
         return true;
     if (!path) {
@@ -47,7 +50,7 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
         report("More than %d disks", MAX_DISKS);
         return false;
     }
-    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = 512};
+    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = sector_size};
     return true;
 }
 

@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Guests by the names of libvirt's domains, whose descriptions lie in a folder: here in that of a user's own domains.
+. "$(dirname "$0")/lib.sh"
+
+# domain FILE DISK [MORE]: a description with one disk
+domain() {
+    cat >"$1" <<XML
+<domain type='kvm'><name>x</name><devices>
+  <disk type='file' device='cdrom'><source file='/nosuch'/></disk>
+  <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$2'/>${3:-}</disk>
+</devices></domain>
+XML
+}
+
+# ---- sectors ----
+# an MBR by hand: type 83, 1000 sectors from sector 256
+truncate -s 40M big
+printf '\0\0\0\0\203\0\0\0\0\001\0\0\350\003\0\0' | dd of=big bs=1 seek=446 conv=notrunc status=none
+printf '\125\252' | dd of=big bs=1 seek=510 conv=notrunc status=none
+domain big.xml "$work/big" "<blockio logical_block_size='4096' physical_block_size='4096'/>"
+run img filesystems --partitions --long -d "$work/big.xml"
+is "$status:$err" "0:" "a disk with sectors of 4096 bytes"
+is "$(awk 'NR > 1 { print $1, $4 }' .out)" "/dev/sda1 4096000" "its partition"
+done_testing
