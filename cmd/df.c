@@ -198,6 +198,8 @@ static int run(int argc, char **argv) {
         report("you cannot use -h and --csv options together");
         return EXIT_FAILURE;
     }
+    if (!guest_old_style(&df.options, argc, argv, 0))
+        return EXIT_FAILURE;
     if (optind < argc)
         usage_error("Unexpected argument '%s'", argv[optind]);
     struct session *session = session_open(&df.options, SESSION_VOLUMES);

@@ -93,6 +93,10 @@ enum {
 
 /* Takes one of these options; others it leaves alone. False after reporting what is wrong with its argument. */
 bool guest_option(int opt, struct guest_options *options);
+/* The old command line of libguestfs' tools, which those of its names still take: without -a and -d the arguments are
+ * disks, or the name of a domain, but for the last `others`. What is taken is counted in optind. False after reporting.
+ */
+bool guest_old_style(struct guest_options *options, int argc, char **argv, int others);
 /* Wipes and frees the keys. */
 void guest_options_forget_keys(struct guest_options *options);
 

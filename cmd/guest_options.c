@@ -206,6 +206,18 @@ bool guest_option(int opt, struct guest_options *o) {
     }
 }
 
+bool guest_old_style(struct guest_options *o, int argc, char **argv, int others) {
+    if (!report_as_virt_tool() || o->ndisks > 0 || o->domain)
+        return true;
+    for (; optind < argc - others; optind++) {
+        const char *name = argv[optind];
+        bool is_disk = strchr(name, '/') || access(name, F_OK) == 0;
+        if (is_disk ? !add_disk(o, name) : !set_domain(o, name))
+            return false;
+    }
+    return true;
+}
+
 void guest_options_forget_keys(struct guest_options *o) {
     while (o->nkeys > 0) {
         struct key_option *option = &o->keys[--o->nkeys];

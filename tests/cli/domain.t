@@ -22,4 +22,26 @@ domain big.xml "$work/big" "<blockio logical_block_size='4096' physical_block_si
 run img filesystems --partitions --long -d "$work/big.xml"
 is "$status:$err" "0:" "a disk with sectors of 4096 bytes"
 is "$(awk 'NR > 1 { print $1, $4 }' .out)" "/dev/sda1 4096000" "its partition"
+
+# ---- the old command lines of libguestfs' tools: disks, or a domain, without an option ----
+disk=$top/tests/samples/debian-mbr.qcow2
+cp "$disk" debian.qcow2
+for name in virt-cat virt-ls virt-df virt-inspector; do
+    ln -s "$IMG" $name
+    case $name in
+    virt-cat) last=/etc/hostname ;;
+    virt-ls) last=/etc ;;
+    *) last= ;;
+    esac
+    # shellcheck disable=SC2086
+    ./$name -a debian.qcow2 $last >want
+    # shellcheck disable=SC2086
+    run ./$name debian.qcow2 $last
+    is "$status:$err" "0:" "$name DISK"
+    check "... as with -a" cmp want .out
+done
+run ./virt-cat nosuch /etc/hostname
+has "$err" "domain 'nosuch'" "what is no file is a domain"
+run img cat debian.qcow2 /etc/hostname
+is "$status" 1 "img itself wants the option"
 done_testing
