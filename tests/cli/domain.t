@@ -44,4 +44,19 @@ run ./virt-cat nosuch /etc/hostname
 has "$err" "domain 'nosuch'" "what is no file is a domain"
 run img cat debian.qcow2 /etc/hostname
 is "$status" 1 "img itself wants the option"
+
+# ---- options of guestfish ----
+echo text >h1
+mkdir out
+run img copy-out --ro -i -a debian.qcow2 /etc/hostname out
+is "$status:$err:$(ls out)" "0::hostname" "copy-out with --ro -i"
+run img tar-out -r -a debian.qcow2 /etc t.tar
+is "$status:$err" "0:" "tar-out with -r"
+sum=$(sha256sum <debian.qcow2)
+run img copy-in --ro -a debian.qcow2 h1 /root
+is "$status:$err:$(sha256sum <debian.qcow2)" "1:img: --ro: the disks would have to be written:$sum" "copy-in with --ro"
+run img copy-in -U -a debian.qcow2 h1 /root
+is "$status:$(sha256sum <debian.qcow2)" "1:$sum" "copy-in with -U"
+run img copy-in --rw -i -a debian.qcow2 h1 /root
+is "$status:$err:$(img cat -a debian.qcow2 /root/h1)" "0::text" "copy-in with --rw -i"
 done_testing
