@@ -40,6 +40,7 @@ struct guest_options {
     unsigned sector_size;
     bool format_unused, sector_size_unused; /* given, and no disk came behind it yet */
     const char *domain;                     /* -d: a name, or the path of its description */
+    const char *connect;                    /* -c: qemu:///session has other domains than qemu:///system */
     const char *snapshot;
     bool force_share, read_only, verbose, no_sandbox;
     enum output output;

@@ -187,6 +187,9 @@ bool guest_option(int opt, struct guest_options *o) {
     case 'U':
         o->force_share = true;
         return true;
+    case 'c':
+        o->connect = optarg;
+        return true;
     case 'r':
         o->read_only = true;
         return true;

@@ -45,6 +45,22 @@ has "$err" "domain 'nosuch'" "what is no file is a domain"
 run img cat debian.qcow2 /etc/hostname
 is "$status" 1 "img itself wants the option"
 
+# ---- all domains ----
+export XDG_CONFIG_HOME=$work
+mkdir -p libvirt/qemu
+qemu-img convert -O raw "$disk" raw
+domain libvirt/qemu/one.xml "$work/raw"
+domain libvirt/qemu/two.xml "$work/raw"
+domain libvirt/qemu/three.xml "$work/nosuch"
+run img df -c qemu:///session
+is "$status" 1 "df of all domains, one of which has lost its disk"
+has "$err" "nosuch" "which is said"
+(img df -d one -c qemu:///session && img df -d two -c qemu:///session | tail -n +2) >want
+check "the others are there" cmp want .out
+img df -c qemu:///session --output=json 2>/dev/null | sed 's/"one"/"two"/' >.out
+is "$(grep -c '"guest": "two"' .out)" "$(($(wc -l <want) - 1))" "and as JSON"
+check "which is one list" python3 -m json.tool .out
+
 # ---- options of guestfish ----
 echo text >h1
 mkdir out
