@@ -51,6 +51,8 @@ static int run(int argc, char **argv) {
     while ((opt = next_option(&cat_command, argc, argv)) != -1)
         if (!guest_option(opt, &options))
             return EXIT_FAILURE;
+    if (!guest_old_style(&options, argc, argv, 1))
+        return EXIT_FAILURE;
     if (optind == argc)
         usage_error("Expecting a file of the guest");
     struct session *session = session_open(&options, 0);

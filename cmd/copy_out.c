@@ -20,6 +20,7 @@
 static const struct option long_opts[] = {
     GUEST_LONG,
     GUEST_LONG_MOUNT,
+    GUEST_LONG_FISH,
     GUEST_LONG_END,
 };
 
@@ -75,7 +76,7 @@ const struct command copy_out_command = {
     .summary = "copy files from inside a disk",
     .usage = GUEST_USAGE " [OPTION...] FILE_OR_DIR... LOCALDIR",
     .options = GUEST_HELP GUEST_HELP_MOUNT,
-    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT,
+    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT GUEST_SHORT_FISH,
     .long_opts = long_opts,
     .run = run,
 };

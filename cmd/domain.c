@@ -8,11 +8,21 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libxml2.h"
 #include "report.h"
 
-#define FOLDER "/etc/libvirt/qemu"
+/* The caller frees. */
+static char *folder_of(const struct guest_options *options) {
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    bool session = options->connect ? strcmp(options->connect, "qemu:///session") == 0 : geteuid() != 0;
+    if (session && config && *config)
+        return text_format("%s/libvirt/qemu", config);
+    if (session && home && *home)
+        return text_format("%s/.config/libvirt/qemu", home);
+    return text_copy("/etc/libvirt/qemu");
+}
 
 static char *text_of(xmlNode *node, const char *attribute) {
     xmlChar *value = node ? lx.xmlGetProp(node, BAD_CAST attribute) : NULL;
@@ -35,8 +45,11 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
     char *path = text_of(source, "file");
     if (!path)
         path = text_of(source, "dev");
+    char *sector = text_of(child(disk, "blockio"), "logical_block_size");
+    unsigned sector_size = sector && strcmp(sector, "4096") == 0 ? 4096 : 512;
     bool is_disk = !device || strcmp(device, "disk") == 0;
     free(device);
+    free(sector);
     if (!is_disk)
         return true;
     if (!path) {
@@ -47,7 +60,7 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
         report("More than %d disks", MAX_DISKS);
         return false;
     }
-    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = 512};
+    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = sector_size};
     return true;
 }
 
@@ -74,7 +87,9 @@ static void say_nothing(void *context, const char *format, ...) {
 bool domain_add_disks(struct guest_options *options, const char *name) {
     if (!libxml2_load())
         return false;
-    char *path = strchr(name, '/') ? text_copy(name) : text_format("%s/%s.xml", FOLDER, name);
+    char *folder = folder_of(options);
+    char *path = strchr(name, '/') ? text_copy(name) : text_format("%s/%s.xml", folder, name);
+    free(folder);
     lx.xmlSetGenericErrorFunc(NULL, say_nothing);
     xmlDoc *description = lx.xmlReadFile(path, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
     bool good = description != NULL;
@@ -92,10 +107,12 @@ static int is_description(const struct dirent *entry) {
     return length > 4 && strcmp(entry->d_name + length - 4, ".xml") == 0;
 }
 
-bool domain_each(bool (*call)(void *opaque, const char *name), void *opaque) {
+bool domain_each(const struct guest_options *options, bool (*call)(void *opaque, const char *name), void *opaque) {
     struct dirent **entries;
-    int count = scandir(FOLDER, &entries, is_description, alphasort);
+    char *folder = folder_of(options);
+    int count = scandir(folder, &entries, is_description, alphasort);
     bool good = true;
+    free(folder);
     for (int i = 0; i < count; i++) {
         entries[i]->d_name[strlen(entries[i]->d_name) - 4] = '\0';
         good = good && call(opaque, entries[i]->d_name);

@@ -208,6 +208,8 @@ static bool parse(int argc, char **argv, struct edit *edit) {
         report("'%s' cannot be put behind a file's name", edit->backup);
         return false;
     }
+    if (!guest_old_style(&edit->options, argc, argv, 1))
+        return false;
     if (optind == argc)
         usage_error("Expecting a file of the guest");
     return true;

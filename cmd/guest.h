@@ -40,8 +40,9 @@ struct guest_options {
     unsigned sector_size;
     bool format_unused, sector_size_unused; /* given, and no disk came behind it yet */
     const char *domain;                     /* -d: a name, or the path of its description */
+    const char *connect;                    /* -c: qemu:///session has other domains than qemu:///system */
     const char *snapshot;
-    bool force_share, verbose, no_sandbox;
+    bool force_share, read_only, verbose, no_sandbox;
     enum output output;
 };
 
@@ -67,6 +68,11 @@ enum {
         {"version", no_argument, NULL, 'V'}, {                                                                         \
         "help", no_argument, NULL, OPT_HELP                                                                            \
     }
+/* For guestfish's sake, which stands behind virt-copy-in and the like. */
+#define GUEST_LONG_FISH                                                                                                \
+    {"inspector", no_argument, NULL, 'i'}, {"ro", no_argument, NULL, 'r'}, {                                           \
+        "rw", no_argument, NULL, 'w'                                                                                   \
+    }
 #define GUEST_LONG_MOUNT                                                                                               \
     { "mount", required_argument, NULL, 'm' }
 #define GUEST_LONG_OUTPUT                                                                                              \
@@ -75,6 +81,7 @@ enum {
     { NULL, 0, NULL, 0 }
 #define GUEST_SHORT "a:d:c:UvxV"
 #define GUEST_SHORT_MOUNT "m:"
+#define GUEST_SHORT_FISH "irw"
 #define GUEST_USAGE "-a DISK [-a DISK]... | -d DOMAIN"
 #define GUEST_HELP                                                                                                     \
     "  -a, --add=DISK          a disk of the guest: /dev/sda, the next one /dev/sdb ...\n"                             \
@@ -93,6 +100,10 @@ enum {
 
 /* Takes one of these options; others it leaves alone. False after reporting what is wrong with its argument. */
 bool guest_option(int opt, struct guest_options *options);
+/* The old command line of libguestfs' tools, which those of its names still take: without -a and -d the arguments are
+ * disks, or the name of a domain, but for the last `others`. What is taken is counted in optind. False after reporting.
+ */
+bool guest_old_style(struct guest_options *options, int argc, char **argv, int others);
 /* Wipes and frees the keys. */
 void guest_options_forget_keys(struct guest_options *options);
 

@@ -187,6 +187,12 @@ bool guest_option(int opt, struct guest_options *o) {
     case 'U':
         o->force_share = true;
         return true;
+    case 'c':
+        o->connect = optarg;
+        return true;
+    case 'r':
+        o->read_only = true;
+        return true;
     case 'v':
         o->verbose = true;
         return true;
@@ -204,6 +210,18 @@ bool guest_option(int opt, struct guest_options *o) {
     default:
         return true;
     }
+}
+
+bool guest_old_style(struct guest_options *o, int argc, char **argv, int others) {
+    if (!report_as_virt_tool() || o->ndisks > 0 || o->domain)
+        return true;
+    for (; optind < argc - others; optind++) {
+        const char *name = argv[optind];
+        bool is_disk = strchr(name, '/') || access(name, F_OK) == 0;
+        if (is_disk ? !add_disk(o, name) : !set_domain(o, name))
+            return false;
+    }
+    return true;
 }
 
 void guest_options_forget_keys(struct guest_options *o) {

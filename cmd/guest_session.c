@@ -185,11 +185,19 @@ static bool options_are_complete(const struct guest_options *o) {
     return false;
 }
 
+static bool may_write(const struct guest_options *o, unsigned flags) {
+    if (!(flags & SESSION_WRITE) || (!o->read_only && !o->force_share))
+        return true;
+    report(o->read_only ? "--ro: the disks would have to be written"
+                        : "-U is for reading: a disk that another program has open is not written");
+    return false;
+}
+
 /* Everything that needs the rights of a process that is not in the sandbox. */
 static struct session *prepare(struct guest_options *options, unsigned flags) {
     if (options->domain && options->ndisks == 0 && !domain_add_disks(options, options->domain))
         return NULL;
-    if (!options_are_complete(options))
+    if (!options_are_complete(options) || !may_write(options, flags))
         return NULL;
     struct img_error err = {0};
     if (options->nkeys > 0 && volumes_prepare(&err) < 0) {

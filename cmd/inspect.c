@@ -170,6 +170,8 @@ static int run(int argc, char **argv) {
     while ((opt = next_option(&inspect_command, argc, argv)) != -1)
         if (!parse_option(opt, &inspector))
             return EXIT_FAILURE;
+    if (!guest_old_style(&inspector.options, argc, argv, 0))
+        return EXIT_FAILURE;
     if (optind < argc)
         usage_error("Unexpected argument '%s'", argv[optind]);
     if (inspector.xpath)

@@ -207,6 +207,8 @@ static int run(int argc, char **argv) {
         report("%s", ls.only_with_both);
         return EXIT_FAILURE;
     }
+    if (!guest_old_style(&ls.options, argc, argv, 1))
+        return EXIT_FAILURE;
     if (optind == argc)
         usage_error("Expecting a directory of the guest");
     ls.session = session_open(&ls.options, 0);

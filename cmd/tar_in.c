@@ -15,10 +15,7 @@
 enum { OPT_DRY_RUN = OPT_GUEST_FIRST_FREE };
 
 static const struct option long_opts[] = {
-    GUEST_LONG,
-    GUEST_LONG_MOUNT,
-    {"dry-run", no_argument, NULL, OPT_DRY_RUN},
-    GUEST_LONG_END,
+    GUEST_LONG, GUEST_LONG_MOUNT, GUEST_LONG_FISH, {"dry-run", no_argument, NULL, OPT_DRY_RUN}, GUEST_LONG_END,
 };
 
 /* -1 after reporting. */
@@ -58,7 +55,7 @@ const struct command tar_in_command = {
     .summary = "unpack a tar archive inside a disk",
     .usage = GUEST_USAGE " [OPTION...] ARCHIVE|- DIR",
     .options = "      --dry-run           change nothing, print what would be put where\n" GUEST_HELP GUEST_HELP_MOUNT,
-    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT,
+    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT GUEST_SHORT_FISH,
     .long_opts = long_opts,
     .run = run,
 };

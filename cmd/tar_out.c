@@ -39,6 +39,7 @@ enum {
 static const struct option long_opts[] = {
     GUEST_LONG,
     GUEST_LONG_MOUNT,
+    GUEST_LONG_FISH,
     {"compress", required_argument, NULL, OPT_COMPRESS},
     {"numeric-owner", no_argument, NULL, OPT_NUMERIC_OWNER},
     {"exclude", required_argument, NULL, OPT_EXCLUDE},
@@ -361,7 +362,7 @@ const struct command tar_out_command = {
                "      --nanoseconds       times with their parts of a second\n"
                "      --no-sparse         holes as zeroes\n"
                "Which guest:\n" GUEST_HELP GUEST_HELP_MOUNT,
-    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT,
+    .short_opts = GUEST_SHORT GUEST_SHORT_MOUNT GUEST_SHORT_FISH,
     .long_opts = long_opts,
     .run = run,
 };
