@@ -202,6 +202,9 @@ static bool show_domain(void *opaque, const char *name) {
         report("%s", strerror(errno));
         return false;
     }
+    if (!df->json && !df->untitled)
+        print_title(df);
+    df->untitled = true;
     pid_t child = apart_start();
     if (child == 0) {
         if (df->json)
@@ -225,9 +228,6 @@ static bool show_domain(void *opaque, const char *name) {
 static bool show_domains(struct df *df) {
     if (df->options.output == OUTPUT_JSON)
         df->json = json_new_array();
-    else
-        print_title(df);
-    df->untitled = true;
     bool good = domain_each(&df->options, show_domain, df);
     if (df->json)
         json_print(df->json);

@@ -111,7 +111,9 @@ bool domain_each(const struct guest_options *options, bool (*call)(void *opaque,
     struct dirent **entries;
     char *folder = folder_of(options);
     int count = scandir(folder, &entries, is_description, alphasort);
-    bool good = true;
+    bool good = count >= 0;
+    if (!good)
+        report("No list of domains: %s: %s", folder, strerror(errno));
     free(folder);
     for (int i = 0; i < count; i++) {
         entries[i]->d_name[strlen(entries[i]->d_name) - 4] = '\0';

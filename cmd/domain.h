@@ -11,7 +11,7 @@
 bool domain_add_disks(struct guest_options *options, const char *name);
 
 /* Calls `call` with the name of each domain of this host, in the order of the alphabet; stops when it returns false,
- * and returns that. */
+ * and returns that. False, after reporting, if there is no list of them. */
 bool domain_each(const struct guest_options *options, bool (*call)(void *opaque, const char *name), void *opaque);
 
 #endif
