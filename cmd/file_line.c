@@ -11,6 +11,8 @@
 #include "report.h"
 #include "short_size.h"
 
+#define HALF_A_YEAR (31556952 / 2) /* seconds */
+
 #define MAJOR_SD 8
 #define MAJOR_DEVICE_MAPPER 253
 #define MINORS_OF_A_DISK 16
@@ -49,6 +51,16 @@ const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]) {
         text[6] = mode & S_IXGRP ? 's' : 'S';
     if (mode & S_ISVTX)
         text[9] = mode & S_IXOTH ? 't' : 'T';
+    return text;
+}
+
+const char *ls_date(int64_t seconds, time_t now, char text[LS_DATE_SIZE]) {
+    time_t when = (time_t)seconds;
+    struct tm tm;
+    bool recent = when <= now && when > now - HALF_A_YEAR;
+    strcpy(text, "?");
+    if (localtime_r(&when, &tm))
+        strftime(text, LS_DATE_SIZE, recent ? "%b %e %H:%M" : "%b %e  %Y", &tm);
     return text;
 }
 

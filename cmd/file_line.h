@@ -66,6 +66,9 @@ char file_letter(uint32_t mode);
 /* "-rwxr-sr-x", as ls writes it; returns `text`. */
 #define MODE_TEXT_SIZE 11
 const char *mode_text(uint32_t mode, char text[MODE_TEXT_SIZE]);
+/* A time as `ls -l` has it: the time of day for the last half year before `now`, else the year. */
+#define LS_DATE_SIZE 32
+const char *ls_date(int64_t seconds, time_t now, char text[LS_DATE_SIZE]);
 
 #define NUMBERED_MOUNTS_MAX 256
 /* The numbers of the devices that are mounted, by the index of the mount. */

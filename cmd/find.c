@@ -13,8 +13,6 @@
 #include "paths.h"
 #include "report.h"
 
-#define HALF_A_YEAR (31556952 / 2)
-
 static const struct option long_opts[] = {
     GUEST_LONG,
     GUEST_LONG_MOUNT,
@@ -55,12 +53,7 @@ static void print_quoted(const char *text) {
 
 static void print_ls(const struct search *search, const struct file_line *line) {
     const struct fs_stat *s = &line->stat;
-    time_t seconds = (time_t)s->mtime.seconds;
-    struct tm tm;
-    char when[32] = "?", mode[MODE_TEXT_SIZE];
-    bool recent = seconds <= search->find.now && seconds > search->find.now - HALF_A_YEAR;
-    if (localtime_r(&seconds, &tm))
-        strftime(when, sizeof(when), recent ? "%b %e %H:%M" : "%b %e  %Y", &tm);
+    char when[LS_DATE_SIZE], mode[MODE_TEXT_SIZE];
     printf("%9" PRIu64 " %6" PRIu64 " %s ", s->ino, s->blocks / 2 + s->blocks % 2, mode_text(s->mode, mode));
     printf("%3" PRIu32 " ", s->nlink);
     print_owner(&search->users, s->uid);
@@ -69,7 +62,7 @@ static void print_ls(const struct search *search, const struct file_line *line) 
         printf("%3" PRIu32 ", %5" PRIu32, s->rdev_major, s->rdev_minor);
     else
         printf("%8" PRIu64, s->size);
-    printf(" %s ", when);
+    printf(" %s ", ls_date(s->mtime.seconds, search->find.now, when));
     print_quoted(line->path);
     if (line->target) {
         fputs(" -> ", stdout);

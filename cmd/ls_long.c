@@ -15,8 +15,6 @@
 #include "report.h"
 #include "short_size.h"
 
-#define HALF_A_YEAR (31556952 / 2)
-
 struct row {
     const char *name;
     char *target;
@@ -91,19 +89,14 @@ static void print_size(const struct rows *rows, const struct fs_stat *s, bool hu
 
 static void print_row(const struct rows *rows, const struct row *row, time_t now, bool human) {
     const struct fs_stat *s = &row->stat;
-    time_t seconds = (time_t)s->mtime.seconds;
-    struct tm tm;
-    char when[32] = "?";
-    bool recent = seconds <= now && seconds > now - HALF_A_YEAR;
-    if (localtime_r(&seconds, &tm))
-        strftime(when, sizeof(when), recent ? "%b %e %H:%M" : "%b %e  %Y", &tm);
+    char when[LS_DATE_SIZE];
     char mode[MODE_TEXT_SIZE];
     fputs(mode_text(s->mode, mode), stdout);
     if (rows->acl)
         putchar(row->acl ? '+' : ' ');
     printf(" %*" PRIu32 " %*" PRIu32 " %*" PRIu32 " ", rows->links, s->nlink, rows->uid, s->uid, rows->gid, s->gid);
     print_size(rows, s, human);
-    printf(" %s ", when);
+    printf(" %s ", ls_date(s->mtime.seconds, now, when));
     print_file_name(stdout, row->name);
     if (row->target) {
         fputs(" -> ", stdout);

@@ -7,10 +7,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../ondisk.h"
 #include "ext.h"
 
 #define SUPER_AT 1024
@@ -51,15 +51,6 @@ static const char *type_of(const struct ext2_super_block *super) {
     return incompatible & EXT3_FEATURE_INCOMPAT_RECOVER ? "ext4" : "ext2";
 }
 
-static void write_uuid(const uint8_t *uuid, char *text, size_t size) {
-    static const uint8_t none[16];
-    if (memcmp(uuid, none, sizeof(none)) == 0)
-        return;
-    for (unsigned i = 0, at = 0; i < 16; i++)
-        at +=
-            (unsigned)snprintf(text + at, size - at, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", uuid[i]);
-}
-
 int ext_probe(struct device *device, struct probe *probe) {
     struct ext2_super_block super = {0};
     if (ext_read_super(device, &super, NULL) < 0 || super.s_magic != EXT2_SUPER_MAGIC)
@@ -68,7 +59,9 @@ int ext_probe(struct device *device, struct probe *probe) {
     probe->type = type_of(&super);
     memcpy(probe->label, super.s_volume_name, sizeof(super.s_volume_name));
     probe->label[sizeof(super.s_volume_name)] = '\0';
-    write_uuid(super.s_uuid, probe->uuid, sizeof(probe->uuid));
+    static const uint8_t none[16];
+    if (memcmp(super.s_uuid, none, sizeof(none)) != 0)
+        uuid_text(super.s_uuid, probe->uuid);
     return 0;
 }
 

@@ -478,17 +478,16 @@ static const struct fs_write_ops write_ops = {.whole = false,
                                               .commit = fat_commit};
 
 /* Whoever mounts a volume marks it until the unmount: Linux in the boot sector, Windows in the second entry of the
- * table. What was cut off may have chains that end nowhere or cross. */
-static int check_clean(struct fat *fat, const struct fat_boot *boot, struct img_error *err) {
-    enum { DIRTY = 1 };
+ * table. As the kernel does, it is written all the same: only free clusters are taken, whatever chains may cross. */
+static int warn_if_in_use(struct fat *fat, const struct fat_boot *boot, struct img_error *err) {
+    enum { IN_USE = 1 };
     static const uint32_t clean_16 = 0x8000, clean_32 = 0x08000000;
     unsigned bits = fat->geometry.bits;
     uint32_t mark = ~0u;
     int ret = bits == 12 ? 0 : fat_read_entry(fat, 1, &mark, err);
     uint8_t state = bits == 32 ? boot->fat32.tail.state : boot->tail.state;
-    if (ret == 0 && ((state & DIRTY) || !(mark & (bits == 32 ? clean_32 : clean_16))))
-        ret = fail(err, -EROFS,
-                   "The filesystem cannot be written: it was not unmounted cleanly; fsck.vfat has to look at it first");
+    if (ret == 0 && ((state & IN_USE) || !(mark & (bits == 32 ? clean_32 : clean_16))))
+        fat->fs.warning = "it was not unmounted: fsck.vfat should look at it";
     return ret;
 }
 
@@ -507,7 +506,7 @@ int fat_open_writer(struct fat *fat, struct img_error *err) {
     if (ret == 0)
         ret = device_read(fat->fs.device, sector, sizeof(sector), 0, err);
     if (ret == 0)
-        ret = check_clean(fat, boot, err);
+        ret = warn_if_in_use(fat, boot, err);
     if (ret < 0) {
         free(w->pinned);
         free(w);
