@@ -38,7 +38,6 @@ static xmlNode *child(xmlNode *node, const char *name) {
     return NULL;
 }
 
-/* The options keep the strings until the end. */
 static bool add_disk(struct guest_options *options, xmlNode *disk) {
     char *device = text_of(disk, "device"), *format = text_of(child(disk, "driver"), "type");
     xmlNode *source = child(disk, "source");
@@ -48,20 +47,21 @@ static bool add_disk(struct guest_options *options, xmlNode *disk) {
     char *sector = text_of(child(disk, "blockio"), "logical_block_size");
     unsigned sector_size = sector && strcmp(sector, "4096") == 0 ? 4096 : 512;
     bool is_disk = !device || strcmp(device, "disk") == 0;
+    bool fits = options->ndisks < MAX_DISKS;
+    if (is_disk && !path)
+        report("A disk of the domain is no local file or device, and is left out");
+    else if (is_disk && !fits)
+        report("More than %d disks", MAX_DISKS);
+    if (is_disk && path && fits) {
+        options->disks[options->ndisks++] =
+            (struct guest_disk){.path = path, .format = format, .sector_size = sector_size};
+        path = format = NULL;
+    }
     free(device);
     free(sector);
-    if (!is_disk)
-        return true;
-    if (!path) {
-        report("A disk of the domain is no local file or device, and is left out");
-        return true;
-    }
-    if (options->ndisks == MAX_DISKS) {
-        report("More than %d disks", MAX_DISKS);
-        return false;
-    }
-    options->disks[options->ndisks++] = (struct guest_disk){.path = path, .format = format, .sector_size = sector_size};
-    return true;
+    free(path);
+    free(format);
+    return fits || !is_disk;
 }
 
 static bool add_disks(struct guest_options *options, xmlDoc *description, const char *name) {
@@ -69,6 +69,7 @@ static bool add_disks(struct guest_options *options, xmlDoc *description, const 
     xmlXPathObject *disks = context ? lx.xmlXPathEvalExpression(BAD_CAST "/domain/devices/disk", context) : NULL;
     int count = disks && disks->nodesetval ? disks->nodesetval->nodeNr : 0;
     bool good = true;
+    options->disks_are_owned = true;
     for (int i = 0; i < count && good; i++)
         good = add_disk(options, disks->nodesetval->nodeTab[i]);
     if (good && options->ndisks == 0) {

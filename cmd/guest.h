@@ -25,6 +25,7 @@ struct guest_options {
         unsigned sector_size;
     } disks[MAX_DISKS];
     size_t ndisks;
+    bool disks_are_owned; /* their strings are a domain's, not the command line's */
     struct mount_option {
         char device[MAX_DEVICE_NAME];
         const char *path;
@@ -104,8 +105,8 @@ bool guest_option(int opt, struct guest_options *options);
  * disks, or the name of a domain, but for the last `others`. What is taken is counted in optind. False after reporting.
  */
 bool guest_old_style(struct guest_options *options, int argc, char **argv, int others);
-/* Wipes and frees the keys. */
-void guest_options_forget_keys(struct guest_options *options);
+/* Wipes and frees the keys, and frees what a domain's description gave. May be called again. */
+void guest_options_free(struct guest_options *options);
 
 enum session_flags {
     SESSION_WRITE = 1 << 0,   /* the disks are to be changed */

@@ -224,10 +224,15 @@ bool guest_old_style(struct guest_options *o, int argc, char **argv, int others)
     return true;
 }
 
-void guest_options_forget_keys(struct guest_options *o) {
+void guest_options_free(struct guest_options *o) {
     while (o->nkeys > 0) {
         struct key_option *option = &o->keys[--o->nkeys];
         explicit_bzero(option->key, option->length);
         free(option->key);
+    }
+    while (o->disks_are_owned && o->ndisks > 0) {
+        struct guest_disk *disk = &o->disks[--o->ndisks];
+        free((char *)disk->path);
+        free((char *)disk->format);
     }
 }

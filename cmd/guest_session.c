@@ -236,6 +236,8 @@ bool sessions_open(struct guest_options *options, size_t count, unsigned flags, 
     for (; good && opened < count; opened += good) {
         sessions[opened] = prepare(&options[opened], flags);
         good = sessions[opened] != NULL;
+        if (!good)
+            guest_options_free(&options[opened]);
     }
     good = good && (options->no_sandbox || sandbox_enter());
     for (size_t i = 0; good && i < count; i++)
@@ -261,7 +263,7 @@ bool session_close(struct session *session) {
             good = false;
         }
     }
-    guest_options_forget_keys(session->options);
+    guest_options_free(session->options);
     free(session);
     return good;
 }
