@@ -32,15 +32,17 @@ void names_begin(struct names *names, uint64_t dir) {
 }
 
 static bool grow(struct names *names) {
-    struct names larger = *names;
-    larger.room = names->room ? 2 * names->room : 256;
-    if (!(larger.slots = calloc(larger.room, sizeof(larger.slots[0]))))
+    struct names old = *names;
+    size_t room = old.room ? 2 * old.room : 256;
+    uint64_t *slots = calloc(room, sizeof(*slots));
+    if (!slots)
         return false;
-    for (size_t i = 0; i < names->room; i++)
-        if (names->slots[i])
-            larger.slots[find(&larger, names->slots[i])] = names->slots[i];
-    free(names->slots);
-    *names = larger;
+    names->slots = slots;
+    names->room = room;
+    for (size_t i = 0; i < old.room; i++)
+        if (old.slots[i])
+            slots[find(names, old.slots[i])] = old.slots[i];
+    free(old.slots);
     return true;
 }
 
