@@ -15,7 +15,7 @@ $B/fuzz_%: $B/obj/fuzz/fuzz_%.o $(call objects,$(FUZZ_HELP)) $B/libimg.a
 	$(call link,-fsanitize=fuzzer)
 # The names of images are the tool's.
 $B/fuzz_nodes: $B/obj/fuzz/fuzz_nodes.o \
-    $(call objects,$(FUZZ_HELP) $(addprefix cmd/,nodes.c pairs.c options.c encryption.c secret.c json.c report.c size.c names.c)) $B/libimg.a
+    $(call objects,$(FUZZ_HELP) $(addprefix cmd/,allocate.c nodes.c pairs.c option_list.c secret.c json.c report.c size.c names.c)) $B/libimg.a
 	$(call say,LD)
 	$(call link,-fsanitize=fuzzer,$(TOOL_LIBS))
 # What reads guests.
