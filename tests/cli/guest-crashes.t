@@ -15,7 +15,7 @@ guest=$top/tests/guest
 export TEST_DIR=. TEST_DEV=. QA_CHECK_FS=yes # so that mkfs.xfs makes small ones
 python=python3
 [ ! -x /usr/bin/python3 ] || python=/usr/bin/python3
-sample=2 most=3
+sample=2 most=5
 [ "${GUEST_CRASHES:-}" != all ] || sample=20 most=30
 
 # ---- the disk that is cut off ----
