@@ -50,7 +50,7 @@ one() {
     mattrib -i vol +r +h +s ::pieces
     same vol "$kind"
     is "$("$fsdump" -p vol)" "$(blkid_of vol)" "$kind: type, label and UUID"
-    is "$("$fsdump" -s vol | awk 'NR == 1 { print $1 * $3 }')" "$(free_bytes vol)" "$kind: free bytes"
+    is "$("$fsdump" -s vol | awk 'NR == 1 { printf "%.0f", $1 * $3 }')" "$(free_bytes vol)" "$kind: free bytes"
 }
 
 one 12 512 1 4000
