@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "acl.h"
+#include "paths.h"
 #include "report.h"
 #include "unpack_parts.h"
 
@@ -22,16 +23,22 @@ static struct fs_time time_of(time_t seconds, long nanoseconds) {
 
 /* ---- places ---- */
 
-char *unpack_place(const struct unpacking *u, const char *name) {
-    char *path = text_format("%s/%s", u->dir, name);
+bool unpack_climbs(const char *path) {
     for (const char *part = path; *part;) {
         part += strspn(part, "/");
         size_t length = strcspn(part, "/");
-        if (length == 2 && part[0] == '.' && part[1] == '.') {
-            free(path);
-            return NULL;
-        }
+        if (length == 2 && part[0] == '.' && part[1] == '.')
+            return true;
         part += length;
+    }
+    return false;
+}
+
+char *unpack_place(const struct unpacking *u, const char *name) {
+    char *path = text_format("%s/%s", u->dir, name);
+    if (unpack_climbs(path)) {
+        free(path);
+        return NULL;
     }
     /* "./", "a/": what is meant is what is in front */
     size_t length = strlen(path);
@@ -57,7 +64,7 @@ static int make_directory(struct unpacking *u, const struct guest_node *parent, 
 static int reach_directory(struct unpacking *u, char *path, struct guest_node *node) {
     char *end = path + strlen(path), *at = end;
     int ret;
-    while ((ret = guest_resolve(u->guest, *path ? path : "/", true, node, &u->err)) == -ENOENT && at > path)
+    while ((ret = guest_resolve_directory(u->guest, *path ? path : "/", node, &u->err)) == -ENOENT && at > path)
         *(at = strrchr(path, '/')) = '\0';
     for (; at < end; at += strlen(at)) { /* what was cut off */
         *at = '/';
@@ -65,12 +72,6 @@ static int reach_directory(struct unpacking *u, char *path, struct guest_node *n
             ret = make_directory(u, node, at + 1, node);
     }
     return ret;
-}
-
-static int check_directory(struct unpacking *u, const struct guest_node *node, const char *path) {
-    struct fs_stat stat;
-    int ret = guest_stat(node, &stat, &u->err);
-    return ret == 0 && !S_ISDIR(stat.mode) ? set_error(&u->err, -ENOTDIR, "%s: Not a directory", path) : ret;
 }
 
 /* The directory that a path ends in, and the last part of the path. Files that lie together come together. */
@@ -83,8 +84,6 @@ static int parent_of(struct unpacking *u, char *path, struct guest_node *parent,
         free(u->parent_path);
         u->parent_path = NULL;
         ret = reach_directory(u, path, &u->parent);
-        if (ret == 0)
-            ret = check_directory(u, &u->parent, *path ? path : "/");
         if (ret == 0)
             u->parent_path = text_copy(path);
     }
@@ -343,18 +342,13 @@ static int put_all(struct unpacking *u, int fd) {
 }
 
 bool unpack(struct guest *guest, int fd, const char *dir, bool show) {
-    char *trimmed = text_copy(dir);
-    size_t length = strlen(trimmed);
-    while (length > 0 && trimmed[length - 1] == '/')
-        trimmed[--length] = '\0';
+    char *trimmed = path_trimmed(dir);
     struct unpacking u = {.guest = guest, .show = show, .dir = trimmed, .archive = la.archive_read_new()};
     if (!u.archive)
         out_of_memory();
     count_commits(&u);
     struct guest_node top;
-    int ret = guest_resolve(guest, dir, true, &top, &u.err);
-    if (ret == 0)
-        ret = check_directory(&u, &top, dir);
+    int ret = guest_resolve_directory(guest, dir, &top, &u.err);
     if (ret == 0)
         ret = put_all(&u, fd);
     if (ret < 0)

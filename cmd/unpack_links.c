@@ -30,13 +30,7 @@ struct late_link {
 bool unpack_is_late(const struct unpacking *u, const char *target) {
     if (*u->dir == '\0') /* nothing leads out of the guest */
         return false;
-    for (const char *part = target; part && *part; part = *part ? part + 1 : part) {
-        size_t length = strcspn(part, "/");
-        if (length == 2 && part[0] == '.' && part[1] == '.')
-            return true;
-        part += length;
-    }
-    return target && target[0] == '/';
+    return target && (target[0] == '/' || unpack_climbs(target));
 }
 
 /* An empty file that stands for the link. */

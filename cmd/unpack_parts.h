@@ -45,6 +45,8 @@ static inline const struct fs_write_ops *write_ops(const struct guest_node *node
 
 /* ---- unpack.c ---- */
 
+/* Is one of the parts of the path ".."? */
+bool unpack_climbs(const char *path);
 /* "DIR/NAME" of the guest for a name in the archive; NULL: the name has a ".." in it. The caller frees. */
 char *unpack_place(const struct unpacking *u, const char *name);
 /* One that cannot be kept there is left out, and said if it is only too long. `path`: the file's. */

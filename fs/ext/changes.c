@@ -314,13 +314,12 @@ void changes_each_map(const struct changes *changes, void (*call)(void *opaque, 
     twalk_r(changes->maps, call_for_map, &(struct each_map){call, opaque});
 }
 
-void changes_free(struct ext *ext) {
-    if (!ext->changes)
+void changes_free(struct changes *changes) {
+    if (!changes)
         return;
-    tdestroy(ext->changes->names, free);
-    tdestroy(ext->changes->maps, free_remap);
-    free(ext->changes->sorted);
-    free(ext->changes->inodes);
-    free(ext->changes);
-    ext->changes = NULL;
+    tdestroy(changes->names, free);
+    tdestroy(changes->maps, free_remap);
+    free(changes->sorted);
+    free(changes->inodes);
+    free(changes);
 }

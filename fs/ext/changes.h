@@ -30,7 +30,7 @@ int change_range(struct ext *ext, struct node *node, const struct run *run, stru
 int change_unmapped(struct ext *ext, uint64_t ino, struct img_error *err);
 /* Everything is said: from now on changes_of may be asked. */
 int changes_settle(struct ext *ext, struct img_error *err);
-void changes_free(struct ext *ext);
+void changes_free(struct changes *changes);
 
 /* All of it, for whoever puts it on the disk. */
 struct change *const *changes_names(const struct changes *changes, size_t *count);

@@ -21,7 +21,8 @@ void ext_close_library(struct ext *ext) {
 static void close_ext(struct fs *fs) {
     struct ext *ext = ext_of(fs);
     ext_close_library(ext);
-    changes_free(ext);
+    changes_free(ext->changes);
+    ext->changes = NULL;
     device_close(ext->noted);
     device_close(ext->overlay);
     free(ext);

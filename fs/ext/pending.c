@@ -90,8 +90,7 @@ int pending_take(struct ext *ext, struct pending **pending, struct img_error *er
 void pending_free(struct pending *pending) {
     if (!pending)
         return;
-    struct ext holder = {.changes = pending->changes};
-    changes_free(&holder);
+    changes_free(pending->changes);
     free(pending->inodes);
     free(pending->bytes);
     free(pending);

@@ -11,12 +11,7 @@ echo hello >new
 head -c 100000 /dev/urandom >base/file
 head -c 60000 /dev/urandom >base/other
 can_mount=
-truncate -s 4M probe
-mke2fs -q -F probe
-if [ "$(id -u)" = 0 ] && mount -o loop,ro probe mnt 2>/dev/null; then
-    umount mnt
-    can_mount=yes
-fi
+! can_mount || can_mount=yes
 
 sound() { e2fsck -fn "$1" >fsck 2>&1 || { head -n 20 fsck >&2; return 1; }; }
 put() { run "$IMG" copy-in --format=raw -a "$1" -m /dev/sda new /; }

@@ -35,6 +35,12 @@ failures=0
 
 img() { "$IMG" "$@"; }
 
+# can_mount: can a file system in a file be mounted, on the folder mnt? Only root can, and not in every container.
+can_mount() {
+    rm -f probe && truncate -s 4M probe && mke2fs -q -F probe
+    [ "$(id -u)" = 0 ] && mount -o loop,ro probe mnt 2>/dev/null && umount mnt
+}
+
 # ok STATUS NAME: a test that passes when STATUS is 0
 ok() {
     tests=$((tests + 1))
